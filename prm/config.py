@@ -113,7 +113,9 @@ def _refuse_unknown(schema: type, values: Any, where: str, prefix: str) -> None:
             raise ConfigError(f"{where}: {prefix + str(key)!r} is a list; give the whole list")
         for inner in _dataclasses_in(hints[key]):
             if not isinstance(value, (dict, list, type(None))) and value != MISSING:
-                raise ConfigError(f"{where}: {prefix + str(key)!r} needs keys of its own, not a value")
+                raise ConfigError(
+                    f"{where}: {prefix + str(key)!r} needs keys of its own, not a value"
+                )
             items = value if isinstance(value, list) else [value]
             for index, item in enumerate(items):
                 step = f"{key}[{index}]." if isinstance(value, list) else f"{key}."

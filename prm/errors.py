@@ -14,8 +14,6 @@ is kept with its reason.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 
 class PRMError(Exception):
     """Base of all errors that a user can cause and mend."""
@@ -30,7 +28,7 @@ class RecordError(PRMError):
 
     Args:
         message: what is wrong and, where it helps, what to do.
-        path: the file that holds the record, if it came from one.
+        path: the file or data set that holds the record, if it came from one; printed with `str`.
         line: the line, counted from 1.
         field: the field inside the record, dotted (`steps.2`).
     """
@@ -39,7 +37,7 @@ class RecordError(PRMError):
         self,
         message: str,
         *,
-        path: str | Path | None = None,
+        path: object = None,
         line: int | None = None,
         field: str | None = None,
     ) -> None:

@@ -13,7 +13,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
-from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -28,9 +27,13 @@ PARTIAL = ".partial"
 """Suffix of a file that is still being written."""
 
 
-@lru_cache(maxsize=None)
+_adapters: dict[type, TypeAdapter[Any]] = {}
+
+
 def _adapter(record: type) -> TypeAdapter[Any]:
-    return TypeAdapter(record)
+    if record not in _adapters:
+        _adapters[record] = TypeAdapter(record)
+    return _adapters[record]
 
 
 def encode(record: Any) -> str:
@@ -66,7 +69,9 @@ def decode(line: str | bytes, record: type[T], *, path: Any = None, number: int 
         raise _record_error(error, path, number) from None
 
 
-def convert(value: dict[str, Any], record: type[T], *, path: Any = None, number: int | None = None) -> T:
+def convert(
+    value: dict[str, Any], record: type[T], *, path: Any = None, number: int | None = None
+) -> T:
     """As `decode`, for a dict that is already parsed (a row of a data set)."""
     try:
         return _adapter(record).validate_json(json.dumps(value, allow_nan=False))
@@ -200,7 +205,8 @@ def _repair(partial: Path, record: type) -> list[str]:
     if len(whole) != len(data):
         with open(partial, "r+b") as file:
             file.truncate(len(whole))
-    return [item.id for item in read(partial, record)]  # type: ignore[attr-defined]
+    finished: Iterator[Any] = read(partial, record)
+    return [item.id for item in finished]
 
 
 def write(path: str | Path, records: Iterable[Any]) -> None:

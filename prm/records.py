@@ -19,7 +19,7 @@ from typing import Any, Literal
 SCHEMA_VERSION = 1
 """Version of the record formats; stands in every run folder and checkpoint."""
 
-_STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 """How a decoder must treat these classes: no unknown field, no coercion, finite numbers."""
 
 
@@ -48,7 +48,7 @@ class Problem:
         source: the data set it comes from.
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     id: str
     problem: str
@@ -78,7 +78,7 @@ class Solution:
         metadata: whatever else the source says; no stage interprets keys it did not write.
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     id: str
     problem: str
@@ -113,7 +113,7 @@ class Judgment:
         usage: tokens spent (`prompt_tokens`, `completion_tokens`).
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     judge: str
     strategy: str
@@ -135,7 +135,7 @@ class Judgment:
 class Annotation:
     """A solution with everything that was said of it."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     solution: Solution
     judgments: tuple[Judgment, ...]
@@ -158,7 +158,7 @@ class Annotation:
 class Evidence:
     """What one named check said of a solution's labels, and why."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     check: str
     verdict: Literal["pass", "fail", "unknown"]
@@ -178,7 +178,7 @@ class LabelledSolution:
         evidence: what each check said.
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     solution: Solution
     labels: tuple[float, ...]
@@ -222,7 +222,7 @@ class LabelledSolution:
 class Rejection:
     """An annotation that verification kept out of training, and the rule that did it."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     annotation: Annotation
     rule: str
@@ -239,7 +239,7 @@ class Rejection:
 class StepScores:
     """A model's score for every step of a solution: as many as steps, all finite."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     solution_id: str
     model: str
@@ -257,6 +257,16 @@ class StepScores:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A record that a stage could not process, and why; it stands apart from the output."""
+
+    __pydantic_config__ = STRICT
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ranking:
     """The candidates of one problem, best first, under one method of choice.
 
@@ -267,7 +277,7 @@ class Ranking:
         rewards: the value each was ranked by, in the same order.
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     id: str
     problem: str

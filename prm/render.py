@@ -79,9 +79,7 @@ class Renderer:
         if not self._step_end:
             raise CheckpointError(f"step_end {settings.step_end!r} has no tokens; choose another")
 
-    def render(
-        self, problem: str, steps: Sequence[str], reference: str | None = None
-    ) -> Rendered:
+    def render(self, problem: str, steps: Sequence[str], reference: str | None = None) -> Rendered:
         """Token ids and step ends of one solution.
 
         Args:

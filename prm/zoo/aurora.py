@@ -1,0 +1,123 @@
+"""Our own checkpoint family: a stock token-classification model with a declaration beside it.
+
+The folder loads with `AutoModelForTokenClassification` and no remote code. `prm.json` declares
+what the weights cannot say: how to render, what a score means, which threshold was chosen on
+which split. The score of a step is the raw output at its step-end token; training regresses
+it to the label, so it estimates the probability that the step is right and may leave [0, 1].
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from prm import jsonl
+from prm.errors import CheckpointError, RecordError
+from prm.records import SCHEMA_VERSION, STRICT, Solution
+from prm.render import Renderer, RenderSettings
+
+DECLARATION = "prm.json"
+
+ReferenceKind = Literal["worked", "answer", "none"]
+"""What the model is told: the worked solution where there is one (else the final answer), the
+final answer alone, or nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threshold:
+    """A cut on the raw score below which a step counts as wrong, and where it was chosen."""
+
+    value: float
+    split: str
+    metric: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """What `prm.json` holds.
+
+    Attributes:
+        render: how solutions become token ids.
+        reference: what training put in the reference's place.
+        reference_drop: how often training left it out.
+        loss: the loss that made the weights.
+        threshold: see `Threshold`; None where none was chosen.
+        base: the model that training started from.
+    """
+
+    __pydantic_config__ = STRICT
+
+    render: RenderSettings
+    reference: ReferenceKind
+    reference_drop: float
+    loss: str
+    base: str
+    threshold: Threshold | None = None
+    meaning: str = "raw score; about the probability that the step is right"
+    schema_version: int = SCHEMA_VERSION
+
+
+def reference_text(solution: Solution, kind: ReferenceKind) -> str | None:
+    """The text that stands for the reference of a solution, or None."""
+    if kind == "none":
+        return None
+    if kind == "worked" and solution.reference is not None:
+        return solution.reference
+    return solution.answer
+
+
+def write_declaration(folder: str | Path, declaration: Declaration) -> None:
+    """Write `prm.json` into a checkpoint folder."""
+    line = jsonl.encode(declaration)
+    text = json.dumps(json.loads(line), indent=1, ensure_ascii=False)
+    jsonl.write_text(Path(folder) / DECLARATION, text + "\n")
+
+
+def read_declaration(folder: str | Path) -> Declaration:
+    """Read `prm.json`.
+
+    Raises:
+        CheckpointError: the folder or the file is missing or not understood.
+    """
+    path = Path(folder) / DECLARATION
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder}: no {DECLARATION}; give the `model` folder that `prm train` left"
+        )
+    try:
+        declaration = jsonl.decode(path.read_bytes(), Declaration, path=path)
+    except RecordError as error:
+        raise CheckpointError(f"{error}; was it made by another version?") from None
+    if declaration.schema_version != SCHEMA_VERSION:
+        raise CheckpointError(
+            f"{path}: schema version {declaration.schema_version}, this is {SCHEMA_VERSION}"
+        )
+    return declaration
+
+
+def load(folder: str | Path, *, device: str, dtype: str) -> tuple[Any, Renderer, Declaration]:
+    """Load model, renderer and declaration of a checkpoint.
+
+    Args:
+        folder: what `prm train` left in `model`.
+        device: a torch device.
+        dtype: a torch dtype's name, or `auto` for that of the weights.
+
+    Raises:
+        CheckpointError: the folder does not hold such a checkpoint.
+    """
+    from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+    declaration = read_declaration(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = AutoModelForTokenClassification.from_pretrained(
+            folder, dtype=dtype, local_files_only=True
+        )
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder}: {str(error).splitlines()[0]}") from None
+    if model.config.num_labels != 1:
+        raise CheckpointError(f"{folder}: {model.config.num_labels} labels; this family has one")
+    return model.to(device).eval(), Renderer(tokenizer, declaration.render), declaration
