@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import types
 import typing
 from collections.abc import Sequence
@@ -54,6 +55,28 @@ def from_dict(schema: type[T], values: dict[str, Any], where: str) -> T:
 def to_dict(config: Any) -> dict[str, Any]:
     """A configuration as plain dicts, lists and scalars, in the schema's order."""
     return dataclasses.asdict(config)
+
+
+MAY_CHANGE = {"may_change": True}
+"""Metadata of a field that does not decide what a stage writes: where, or how fast. It may
+differ when a run is resumed."""
+
+
+def identity(config: Any) -> dict[str, Any]:
+    """As `to_dict`, without the fields marked `MAY_CHANGE`."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {
+                item.name: plain(getattr(value, item.name))
+                for item in dataclasses.fields(value)
+                if not item.metadata.get("may_change")
+            }
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        return value
+
+    return typing.cast(dict[str, Any], plain(config))
 
 
 def _read_yaml(path: str | Path) -> DictConfig:
@@ -133,3 +156,20 @@ def _dataclasses_in(hint: Any) -> list[type]:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def describe(schema: type) -> str:
+    """A schema's documentation and its keys with their defaults, for `--help`."""
+    defaults = OmegaConf.to_yaml(_with_inner_keys(schema))
+    return f"{inspect.cleandoc(schema.__doc__ or '')}\n\nDefaults (??? must be set):\n\n{defaults}"
+
+
+def _with_inner_keys(schema: type) -> DictConfig:
+    """The schema's defaults; a required part that has keys of its own shows them."""
+    shown = OmegaConf.structured(schema)
+    hints = typing.get_type_hints(schema)
+    for key in OmegaConf.missing_keys(shown):
+        hint = hints.get(key)
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            shown[key] = _with_inner_keys(hint)
+    return typing.cast(DictConfig, shown)

@@ -171,3 +171,40 @@ def _cuts(sorted_values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _ratio(numerator: float, denominator: float) -> float:
     return float(numerator / denominator) if denominator else 0.0
+
+
+def step_f1_interval(
+    wrong: Sequence[Sequence[bool]], called_wrong: Sequence[Sequence[bool]]
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of step F1; whole solutions are drawn, since the steps
+    of one are not independent."""
+    counts = [step_f1(truth, said) for truth, said in zip(wrong, called_wrong, strict=True)]
+    table = np.array(
+        [(item.true_positive, item.false_positive, item.false_negative) for item in counts],
+        dtype=float,
+    )
+    drawn = _resamples(len(table)) @ table
+    bottom = 2 * drawn[:, 0] + drawn[:, 1] + drawn[:, 2]
+    return _interval(2 * drawn[:, 0] / np.maximum(bottom, 1))
+
+
+def first_error_interval(first_errors: Sequence[int], said: Sequence[int]) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of ProcessBench's F1; solutions are drawn."""
+    truth, prediction = np.asarray(first_errors), np.asarray(said)
+    hit, erroneous = truth == prediction, truth != -1
+    table = np.stack([hit & erroneous, erroneous, hit & ~erroneous, ~erroneous], axis=1)
+    drawn = _resamples(len(table)) @ table.astype(float)
+    error = drawn[:, 0] / np.maximum(drawn[:, 1], 1)
+    correct = drawn[:, 2] / np.maximum(drawn[:, 3], 1)
+    return _interval(2 * error * correct / np.maximum(error + correct, 1e-12))
+
+
+def _resamples(size: int, draws: int = 1000) -> np.ndarray:
+    """How often each of `size` solutions is drawn, `[draws, size]`; the same every time."""
+    generator = np.random.default_rng(0)
+    return generator.multinomial(size, np.full(size, 1 / size), size=draws).astype(float)
+
+
+def _interval(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)

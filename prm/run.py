@@ -71,8 +71,8 @@ class Run:
     Args:
         folder: where everything goes; made if absent.
         stage: the stage's name.
-        config: the resolved configuration dataclass. Its `out` is not compared: a folder may
-            be moved.
+        config: the resolved configuration dataclass. What is marked `MAY_CHANGE` in it is
+            recorded and not compared, nor is `out`: a folder may be moved.
         inputs: for each input a name and what identifies its content (see `fingerprint`).
 
     Attributes:
@@ -92,6 +92,9 @@ class Run:
             "stage": stage,
             "schema_version": SCHEMA_VERSION,
             "config": configuration.to_dict(config),
+            "identity": {
+                key: value for key, value in configuration.identity(config).items() if key != "out"
+            },
             "inputs": inputs or {},
             "versions": _versions(),
             "started": _now(),
@@ -123,7 +126,13 @@ class Run:
         if before is None:
             jsonl.write_text(self.folder / "run.json", _pretty(self._record))
             return
-        changed = list(_differences(_identity(before), _identity(self._record)))
+        compared = ("stage", "schema_version", "inputs", "identity")
+        ours = json.loads(_pretty(self._record))
+        changed = [
+            difference
+            for key in compared
+            for difference in _differences(before.get(key), ours[key], f"{key}.")
+        ]
         if changed:
             more = f" (and {len(changed) - 3} more)" if len(changed) > 3 else ""
             raise RunConflictError(
@@ -189,15 +198,9 @@ def _read_run(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(path.read_text())
-        return record if isinstance(record["config"], dict) else None
+        return record if isinstance(record["identity"], dict) else None
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise RunConflictError(f"{path}: not a run record ({error}); delete the folder") from None
-
-
-def _identity(record: dict[str, Any]) -> dict[str, Any]:
-    config = {key: value for key, value in record["config"].items() if key != "out"}
-    keys = ("stage", "schema_version", "inputs")
-    return {key: record.get(key) for key in keys} | json.loads(json.dumps(config))
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
@@ -205,7 +208,8 @@ def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
         for key in list(old) + [key for key in new if key not in old]:
             yield from _differences(old.get(key), new.get(key), f"{prefix}{key}.")
     elif old != new:
-        yield f"{prefix.rstrip('.')} was {_short(old)} and is now {_short(new)}"
+        name = prefix.rstrip(".").removeprefix("identity.")
+        yield f"{name} was {_short(old)} and is now {_short(new)}"
 
 
 def _short(value: Any) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from prm import jsonl
+from prm.config import MAY_CHANGE
 from prm.errors import ConfigError, RecordError
 from prm.progress import track
 from prm.records import Failure, Solution, StepScores
@@ -49,9 +50,9 @@ class ScorerConfig:
     """
 
     model: str
-    device: str = "auto"
+    device: str = field(default="auto", metadata=MAY_CHANGE)
     dtype: str = "auto"
-    batch_tokens: int = 16384
+    batch_tokens: int = field(default=16384, metadata=MAY_CHANGE)
     reference: Literal["declared", "worked", "answer", "none"] = "declared"
 
 
@@ -207,7 +208,7 @@ class Config:
     out: str
     source: Source
     scorer: ScorerConfig
-    chunk: int = 512
+    chunk: int = field(default=512, metadata=MAY_CHANGE)
 
 
 def run(config: Config) -> Counts:

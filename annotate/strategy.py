@@ -1,0 +1,145 @@
+"""Prompt strategies: how a judge is asked, as data in `prompts/`, one folder per set.
+
+A set holds `common.toml` and one file per strategy. Placeholders `{{name}}` are filled in one
+pass, so braces, LaTeX and whatever else stands in a solution reach the judge as they are.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prm.engines import Message
+from prm.errors import ConfigError
+from prm.records import Solution
+
+_PROMPTS = Path(__file__).parent / "prompts"
+_PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
+_VALUES = {"fence", "question", "reference", "steps", "count"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strategy:
+    """One way to ask, as its prompt set has it.
+
+    Attributes:
+        name: its file's name.
+        reasoning: whether the judge reasons before it gives the list.
+        system, user: the messages, with placeholders.
+        step: how one step of the student is laid out.
+        answer_only, no_reference: what stands as the reference where there is no worked one.
+    """
+
+    name: str
+    reasoning: bool
+    system: str
+    user: str
+    step: str
+    answer_only: str
+    no_reference: str
+
+
+def prompt_folder(prompts: str) -> Path:
+    """The folder of a prompt set.
+
+    Raises:
+        ConfigError: there is none; names the sets there are.
+    """
+    for folder in (_PROMPTS / prompts, Path(prompts)):
+        if (folder / "common.toml").is_file():
+            return folder
+    known = ", ".join(sorted(path.parent.name for path in _PROMPTS.glob("*/common.toml")))
+    raise ConfigError(f"prompts {prompts!r}: no such prompt set; known: {known}, or a folder")
+
+
+def load_strategy(name: str, prompts: str = "default") -> Strategy:
+    """Read a strategy from a prompt set.
+
+    Raises:
+        ConfigError: no such set or strategy, or a file that is not as it should be.
+    """
+    folder = prompt_folder(prompts)
+    path = folder / f"{name}.toml"
+    if name == "common" or not path.is_file():
+        known = sorted(file.stem for file in folder.glob("*.toml") if file.stem != "common")
+        raise ConfigError(f"strategy {name!r}: not in {folder}; known: {', '.join(known)}")
+    common = _read_toml(folder / "common.toml")
+    own = _read_toml(path)
+    try:
+        strategy = Strategy(
+            name=name,
+            reasoning=own["reasoning"],
+            system=common["system"],
+            user=_fill(own["user"], common, keep=_VALUES),
+            step=common["step"],
+            answer_only=common["answer_only"],
+            no_reference=common["no_reference"],
+        )
+        _check_placeholders(strategy)
+    except KeyError as error:
+        raise ConfigError(
+            f"{path}: {error.args[0]!r} is neither a key here nor in common.toml"
+        ) from None
+    return strategy
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _check_placeholders(strategy: Strategy) -> None:
+    values = dict.fromkeys(_VALUES, "")
+    _fill(strategy.system, {})
+    _fill(strategy.user, values)
+    _fill(strategy.step, {"fence": "", "number": "", "step": ""})
+    _fill(strategy.answer_only, {"answer": ""})
+
+
+def _fill(template: str, values: Mapping[str, str], keep: Iterable[str] = ()) -> str:
+    """Replace `{{name}}` in one pass: what a value contains is never looked at again."""
+    kept = set(keep)
+    return _PLACEHOLDER.sub(
+        lambda match: match[0] if match[1] in kept else values[match[1]], template
+    )
+
+
+def render(strategy: Strategy, solution: Solution) -> tuple[Message, ...]:
+    """The messages that ask a judge about a solution.
+
+    Everything that is not ours stands behind markers that start with a run of tildes longer
+    than any in it, so no text can close its own fence.
+    """
+    if solution.reference is not None:
+        reference = solution.reference
+    elif solution.answer is not None:
+        reference = _fill(strategy.answer_only, {"answer": solution.answer})
+    else:
+        reference = strategy.no_reference
+    contents = "\n".join([solution.problem, reference, *solution.steps])
+    runs = (len(run) for run in re.findall("~+", contents))
+    fence = "~" * max(8, 1 + max(runs, default=0))
+    steps = "\n".join(
+        _fill(strategy.step, {"fence": fence, "number": str(number), "step": step})
+        for number, step in enumerate(solution.steps, start=1)
+    )
+    user = _fill(
+        strategy.user,
+        {
+            "fence": fence,
+            "question": solution.problem,
+            "reference": reference,
+            "steps": steps,
+            "count": str(len(solution.steps)),
+        },
+    )
+    return (
+        Message(role="system", content=strategy.system),
+        Message(role="user", content=user),
+    )

@@ -1,0 +1,138 @@
+"""The `prm` command: the table of stages, each imported only when it is called.
+
+    prm STAGE [CONFIG.yaml] [key=value …]
+
+What a user can mend (`PRMError`) is printed in one line and ends with exit code 2; anything
+else is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from prm import config as configuration
+from prm.errors import PRMError
+from prm.run import Counts
+
+STAGES = {
+    "sample": ("annotate.sample", "policies write solutions of problems"),
+    "split": ("annotate.split", "solutions are separated into steps"),
+    "annotate": ("annotate.stage", "rules and LLM judges vote on every step"),
+    "verify": ("verify.stage", "votes become labels, checked against reference answers"),
+    "train": ("prm.train.stage", "labelled solutions become a reward model"),
+    "score": ("prm.score", "a reward model scores every step"),
+    "bench": ("universalbench.stage", "predictors are compared on benchmarks"),
+    "search": ("prm.search.stage", "best of N, majority and their kin over given candidates"),
+    "serve": ("prm.serve.stage", "an HTTP server for scores and reranking"),
+}
+"""Stage → its module (with `Config` and `run`) and what it does."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    _quiet_libraries()
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command == "doctor":
+            from prm.doctor import report
+
+            print(report())
+        elif options.command == "run":
+            _run_recipe(options.config, options.overrides)
+        else:
+            path, overrides = _config_and_overrides(options.config, options.overrides)
+            stage = importlib.import_module(STAGES[options.command][0])
+            _run_stage(options.command, stage, configuration.load(stage.Config, path, overrides))
+    except PRMError as error:
+        print(f"prm {options.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nprm {options.command}: interrupted; the same command resumes", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="prm",
+        description="Process reward models: annotate, verify, train, evaluate, serve.",
+        epilog="`prm STAGE --help` lists the keys of a stage.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="STAGE")
+    for name, (_, purpose) in STAGES.items():
+        stage = commands.add_parser(name, help=purpose, description=purpose, add_help=False)
+        stage.add_argument("-h", "--help", action=_KeysAction, stage=name)
+        _add_arguments(stage, "?")
+    recipe = commands.add_parser("run", help="all stages of a recipe, one after the other")
+    _add_arguments(recipe, None)
+    commands.add_parser("doctor", help="what this machine can run, and what to install")
+    return parser
+
+
+def _add_arguments(parser: argparse.ArgumentParser, config: str | None) -> None:
+    parser.add_argument("config", nargs=config, metavar="CONFIG", help="a YAML file")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="dotted keys, later ones win"
+    )
+
+
+class _KeysAction(argparse.Action):
+    """Prints what the stage's `Config` documents; needs its module, hence not a plain help."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, *, stage: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="the keys of this stage")
+        self._stage = stage
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        module = importlib.import_module(STAGES[self._stage][0])
+        print(configuration.describe(module.Config))
+        parser.exit()
+
+
+def _config_and_overrides(
+    path: str | None, overrides: Sequence[str]
+) -> tuple[str | None, Sequence[str]]:
+    """A first argument with `=` and no such file is an override: a stage needs no file."""
+    if path is not None and "=" in path and not os.path.exists(path):
+        return None, [path, *overrides]
+    return path, overrides
+
+
+def _run_stage(name: str, stage: Any, config: Any) -> None:
+    began = time.monotonic()
+    counts = stage.run(config)
+    if isinstance(counts, Counts):
+        print(f"{name}: {counts} → {config.out} ({time.monotonic() - began:.1f} s)", flush=True)
+
+
+def _run_recipe(path: str, overrides: Sequence[str]) -> None:
+    from prm.recipe import Recipe, prepare
+
+    recipe = configuration.load(Recipe, path, overrides)
+    # Every stage's configuration is checked before the first stage starts.
+    for name, stage, config in prepare(
+        recipe, path, {key: value[0] for key, value in STAGES.items()}
+    ):
+        print(f"── {name}", flush=True)
+        _run_stage(name, stage, config)
+
+
+def _quiet_libraries() -> None:
+    """Keep libraries' start-up notices from drowning our lines; a user's own setting wins."""
+    for variable, value in {
+        "DS_LOG_LEVEL": "error",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+        "TRL_EXPERIMENTAL_SILENCE": "1",
+    }.items():
+        os.environ.setdefault(variable, value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

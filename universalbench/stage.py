@@ -1,0 +1,132 @@
+"""`prm bench`: predictors on benchmarks, one table, one JSON file, one page.
+
+Every number comes with the threshold it rests on and where that was chosen.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from prm import jsonl, metrics
+from prm.errors import ConfigError
+from prm.progress import track
+from prm.records import first_error
+from prm.run import Counts, Run, fingerprint
+from prm.sources import identify
+from universalbench.predictors import Predictor, PredictorConfig
+from universalbench.report.page import write_page
+from universalbench.report.table import format_table
+from universalbench.tasks import Task, TaskConfig, load
+from universalbench.thresholds import Chosen, choose
+
+
+@dataclass
+class Config:
+    """`prm bench`.
+
+    Attributes:
+        out: the run folder; gets `results.json` and `report.html`.
+        tasks: benchmarks.
+        predictors: what is compared on them.
+    """
+
+    out: str
+    tasks: list[TaskConfig] = field(default_factory=list)
+    predictors: list[PredictorConfig] = field(default_factory=list)
+
+
+def run(config: Config) -> Counts:
+    """Run all predictors on all tasks and print the table."""
+    for name, entries in (("tasks", config.tasks), ("predictors", config.predictors)):
+        names = [entry.name for entry in entries]
+        if not names or len(set(names)) < len(names):
+            raise ConfigError(f"bench needs `{name}`, each with a name of its own")
+    with Run(config.out, "bench", config, _inputs(config)) as folder:
+        if folder.counts is None:
+            tasks = [load(task) for task in config.tasks]
+            rows = [
+                row
+                for entry in track(config.predictors, "bench", "predictor")
+                for row in _measure(Predictor(entry), tasks)
+            ]
+            results = {"tasks": [_describe(task) for task in tasks], "rows": rows}
+            text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
+            jsonl.write_text(folder.path("results.json"), text + "\n")
+            write_page(folder.path("report.html"), results)
+            read = sum(len(task.solutions) for task in tasks)
+            folder.finish(Counts(read=read, written=read), ["results.json", "report.html"])
+        assert folder.counts is not None
+        print(format_table(json.loads(folder.path("results.json").read_text())))
+        return folder.counts
+
+
+def _inputs(config: Config) -> dict[str, str]:
+    inputs = {f"tasks.{task.name}": identify(task.source) for task in config.tasks}
+    for entry in config.predictors:
+        if entry.checkpoint is not None:
+            inputs[f"predictors.{entry.name}"] = fingerprint(entry.checkpoint.model)
+        elif entry.annotations is not None:
+            inputs[f"predictors.{entry.name}"] = fingerprint(entry.annotations)
+    return inputs
+
+
+def _describe(task: Task) -> dict[str, Any]:
+    steps = sum(len(item.steps) for item in task.solutions)
+    described = {
+        "name": task.name,
+        "kind": task.kind,
+        "solutions": len(task.solutions),
+        "steps": steps,
+        "erroneous": sum(first != -1 for first in task.first_errors),
+        "with_reference": sum(item.reference is not None for item in task.solutions),
+    }
+    if task.wrong is not None:
+        described["wrong_steps"] = sum(sum(row) for row in task.wrong)
+    return described
+
+
+def _measure(predictor: Predictor, tasks: list[Task]) -> list[dict[str, Any]]:
+    predictions = {task.name: predictor.predict(task) for task in tasks}
+    scores = {name: prediction.scores for name, prediction in predictions.items()}
+    threshold = choose(predictor, tasks, scores)
+    rows = []
+    for task in tasks:
+        row: dict[str, Any] = {
+            "task": task.name,
+            "predictor": predictor.config.name,
+            "threshold": threshold.value,
+            "threshold_source": threshold.source,
+            "abstained_steps": predictions[task.name].abstained,
+        }
+        rows.append(row | measure(task, scores[task.name], threshold))
+    return rows
+
+
+def measure(task: Task, scores: list[list[float]], threshold: Chosen) -> dict[str, Any]:
+    """All metrics of one predictor on one task.
+
+    Returns:
+        `first_error` (ProcessBench's accuracies and F1, with an interval), and, where every
+        step's truth is known, `steps` (counts, precision, recall, F1, with an interval, AUROC).
+    """
+    said = [first_error(row, threshold.value) for row in scores]
+    first = metrics.first_error_f1(task.first_errors, said)
+    measured: dict[str, Any] = {
+        "first_error": asdict(first)
+        | {"f1": first.f1, "interval": metrics.first_error_interval(task.first_errors, said)}
+    }
+    if task.wrong is None:
+        return measured
+    called = [[value < threshold.value for value in row] for row in scores]
+    wrong = [value for row in task.wrong for value in row]
+    steps = metrics.step_f1(wrong, [value for row in called for value in row])
+    measured["steps"] = asdict(steps) | {
+        "precision": steps.precision,
+        "recall": steps.recall,
+        "f1": steps.f1,
+        "interval": metrics.step_f1_interval(task.wrong, called),
+        "auroc": metrics.auroc(wrong, [value for row in scores for value in row]),
+    }
+    return measured
