@@ -18,7 +18,7 @@ from prm.run import Counts, Run
 from prm.sources import Source, identify, solutions
 
 _PARAGRAPH = re.compile(r"\n[ \t\r]*\n\s*")
-_LINE = re.compile(r"\s*\n\s*")
+_LINE = re.compile(r"(?<!\s)\s*\n\s*")  # the look-behind keeps runs of white space linear
 # A full stop, question or exclamation mark that ends a sentence: white space and a capital (or
 # a formula) follow, and what stands before is no digit of a numbered list and no initial.
 _SENTENCE = re.compile(
@@ -55,12 +55,14 @@ def _protected(text: str) -> list[tuple[int, int]]:
     """Spans that no boundary may cut: display formulas, environments, code fences."""
     spans = []
     position = 0
+    absent: set[str] = set()  # closings that do not occur any more; looked for once
     while found := _OPENING.search(text, position):
         opening = found.group()
         closing = {r"\[": r"\]", "$$": "$$", "```": "```"}.get(opening)
         closing = closing or f"\\end{{{found.group(1)}}}"
-        end = text.find(closing, found.end())
+        end = -1 if closing in absent else text.find(closing, found.end())
         if end < 0:  # never closed: protects nothing
+            absent.add(closing)
             position = found.end()
             continue
         spans.append((found.start(), end + len(closing)))

@@ -199,6 +199,12 @@ def first_error_interval(first_errors: Sequence[int], said: Sequence[int]) -> tu
     return _interval(2 * error * correct / np.maximum(error + correct, 1e-12))
 
 
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of a mean."""
+    table = np.asarray(values, dtype=float)
+    return _interval(_resamples(len(table)) @ table / len(table))
+
+
 def _resamples(size: int, draws: int = 1000) -> np.ndarray:
     """How often each of `size` solutions is drawn, `[draws, size]`; the same every time."""
     generator = np.random.default_rng(0)

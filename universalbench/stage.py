@@ -6,7 +6,7 @@ Every number comes with the threshold it rests on and where that was chosen.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from prm import jsonl, metrics
@@ -15,7 +15,7 @@ from prm.progress import track
 from prm.records import first_error
 from prm.run import Counts, Run, fingerprint
 from prm.sources import identify
-from universalbench.predictors import Predictor, PredictorConfig
+from universalbench.predictors import Predictions, Predictor, PredictorConfig
 from universalbench.report.page import write_page
 from universalbench.report.table import format_table
 from universalbench.tasks import Task, TaskConfig, load
@@ -46,11 +46,15 @@ def run(config: Config) -> Counts:
     with Run(config.out, "bench", config, _inputs(config)) as folder:
         if folder.counts is None:
             tasks = [load(task) for task in config.tasks]
-            rows = [
-                row
-                for entry in track(config.predictors, "bench", "predictor")
-                for row in _measure(Predictor(entry), tasks)
-            ]
+            # Rows that differ in nothing but their threshold share one pass of the model.
+            scored: dict[str, dict[str, Predictions]] = {}
+            rows: list[dict[str, Any]] = []
+            for entry in track(config.predictors, "bench", "predictor"):
+                predictor = Predictor(entry)
+                key = repr(replace(entry, name="", threshold=0.0))
+                if key not in scored:
+                    scored[key] = {task.name: predictor.predict(task) for task in tasks}
+                rows += _measure(predictor, tasks, scored[key])
             results = {"tasks": [_describe(task) for task in tasks], "rows": rows}
             text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
             jsonl.write_text(folder.path("results.json"), text + "\n")
@@ -87,8 +91,9 @@ def _describe(task: Task) -> dict[str, Any]:
     return described
 
 
-def _measure(predictor: Predictor, tasks: list[Task]) -> list[dict[str, Any]]:
-    predictions = {task.name: predictor.predict(task) for task in tasks}
+def _measure(
+    predictor: Predictor, tasks: list[Task], predictions: dict[str, Predictions]
+) -> list[dict[str, Any]]:
     scores = {name: prediction.scores for name, prediction in predictions.items()}
     threshold = choose(predictor, tasks, scores)
     rows = []

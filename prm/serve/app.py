@@ -16,9 +16,10 @@ import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from http import HTTPStatus
 from typing import Any, TypeVar
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
@@ -29,7 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from annotate.split import split_steps
 from prm.records import Failure, Solution
 from prm.score import StepScorer
-from prm.search.aggregate import Aggregation, aggregate
+from prm.search.aggregate import aggregate
 from prm.serve.schemas import (
     ErrorResponse,
     Health,
@@ -52,14 +53,7 @@ log = logging.getLogger("prm.serve")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorResponse, "description": description}
-    for status, description in {
-        400: "Not JSON",
-        401: "No valid key",
-        413: "Too large",
-        422: "Not a valid request",
-        503: "Too many requests wait",
-    }.items()
+    status: {"model": ErrorResponse} for status in (400, 401, 413, 422, 500, 503)
 }
 
 
@@ -193,13 +187,13 @@ def make_app(scorer: StepScorer, limits: Limits, key: str | None = None) -> Fast
     """
     app = FastAPI(
         title="Aurora PRM",
-        summary="Scores for every step of a reasoning chain",
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,
-        # Beside the gate, which does the work: this tells the OpenAPI page of the key.
-        dependencies=[] if key is None else [Depends(HTTPBearer(auto_error=False))],
     )
+    # The gate checks the key; this only tells the OpenAPI page that there is one.
+    documented = [] if key is None else [Depends(HTTPBearer(auto_error=False))]
+    v1 = APIRouter(prefix="/v1", dependencies=documented, responses=_REFUSALS)
     app.add_middleware(Gate, key=key, max_body_bytes=limits.max_body_bytes)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
@@ -209,7 +203,7 @@ def make_app(scorer: StepScorer, limits: Limits, key: str | None = None) -> Fast
     async def health() -> Health:
         return Health()
 
-    @app.post("/v1/prm/score", responses=_REFUSALS)
+    @v1.post("/prm/score")
     async def score(body: ScoreRequest, request: Request) -> ScoreResponse:
         limits.check_count(len(body.items), "items")
         batch = []
@@ -219,23 +213,24 @@ def make_app(scorer: StepScorer, limits: Limits, key: str | None = None) -> Fast
             batch.append(_solution(where, item.question, item.steps, item.reference))
         outcomes = await queue.run(request, partial(_outcomes, scorer, batch))
         results = [
-            _result(item.id, outcome, body.aggregation)
+            ScoreResult.of(item.id, outcome, body.aggregation)
             for item, outcome in zip(body.items, outcomes, strict=True)
         ]
         return ScoreResponse(model=scorer.name, results=results)
 
-    @app.post("/v1/rerank", responses=_REFUSALS, response_model_exclude_none=True)
+    @v1.post("/rerank", response_model_exclude_none=True)
     async def rerank(body: RerankRequest, request: Request) -> RerankResponse:
         if body.model not in (None, scorer.name):
             message = f"no such model here; name {scorer.name!r}, or leave the field out"
             raise Refusal(422, message, "model", "invalid_request")
         limits.check_count(len(body.documents), "documents")
         for index, document in enumerate(body.documents):
-            texts = document.steps if isinstance(document, StepsDocument) else [_text(document)]
+            texts = document.steps if isinstance(document, StepsDocument) else [document.text]
             limits.check_item(f"documents.{index}", texts, body.query, body.reference)
         results = await queue.run(request, partial(_rank, scorer, body, limits))
         return RerankResponse(id=request.state.request_id, model=scorer.name, results=results)
 
+    app.include_router(v1)
     return app
 
 
@@ -259,18 +254,11 @@ def _outcomes(scorer: StepScorer, batch: Sequence[Solution]) -> list[list[float]
     return outcomes
 
 
-def _result(id: str | None, outcome: list[float] | str, aggregation: Aggregation) -> ScoreResult:
-    if isinstance(outcome, str):
-        return ScoreResult(id=id, status="error", scores=None, reward=None, error=outcome)
-    reward = aggregate(outcome, aggregation)
-    return ScoreResult(id=id, status="ok", scores=outcome, reward=reward, error=None)
-
-
 def _rank(scorer: StepScorer, body: RerankRequest, limits: Limits) -> list[RerankResult]:
     batch = []
     for index, document in enumerate(body.documents):
         where = f"documents.{index}"
-        steps = _steps(document)
+        steps = split_steps(document.text) if isinstance(document, TextDocument) else document.steps
         limits.check_item(where, steps)  # what the splitter found has not been counted yet
         batch.append(_solution(where, body.query, steps, body.reference))
     results: list[RerankResult] = []
@@ -278,26 +266,16 @@ def _rank(scorer: StepScorer, body: RerankRequest, limits: Limits) -> list[Reran
         if isinstance(outcome, str):
             message = f"cannot be scored: {outcome}"
             raise Refusal(422, message, f"documents.{index}", "unscorable")
-        document = body.documents[index]
-        kept = TextDocument(text=document) if isinstance(document, str) else document
         results.append(
             RerankResult(
                 index=index,
                 relevance_score=aggregate(outcome, body.aggregation),
                 scores=outcome,
-                document=kept if body.return_documents else None,
+                document=body.documents[index] if body.return_documents else None,
             )
         )
     # The sort is stable: equal candidates keep the order of the request.
     return sorted(results, key=lambda result: -result.relevance_score)[: body.top_n]
-
-
-def _text(document: str | TextDocument) -> str:
-    return document if isinstance(document, str) else document.text
-
-
-def _steps(document: str | TextDocument | StepsDocument) -> Sequence[str]:
-    return document.steps if isinstance(document, StepsDocument) else split_steps(_text(document))
 
 
 def _invalid(request: Request, error: Exception) -> JSONResponse:
@@ -316,7 +294,7 @@ def _invalid(request: Request, error: Exception) -> JSONResponse:
 
 def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    kind = {400: "invalid_json", 404: "not_found", 405: "method_not_allowed"}
-    refusal = Refusal(error.status_code, error.detail, "", kind.get(error.status_code, "refused"))
+    kind = HTTPStatus(error.status_code).name.lower()
+    refusal = Refusal(error.status_code, error.detail, "", kind)
     refusal.headers |= error.headers or {}
     return _answer(refusal)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     FailFast,
@@ -23,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from prm.search.aggregate import Aggregation
+from prm.search.aggregate import Aggregation, aggregate
 
 
 @dataclass
@@ -136,6 +137,14 @@ class ScoreResult(BaseModel):
     reward: float | None
     error: str | None
 
+    @classmethod
+    def of(cls, id: str | None, outcome: list[float] | str, method: Aggregation) -> ScoreResult:
+        """The result for an outcome: scores, or the reason why there are none."""
+        if isinstance(outcome, str):
+            return cls(id=id, status="error", scores=None, reward=None, error=outcome)
+        reward = aggregate(outcome, method)
+        return cls(id=id, status="ok", scores=outcome, reward=reward, error=None)
+
 
 class ScoreResponse(BaseModel):
     """As many results as items, in their order."""
@@ -157,25 +166,24 @@ class StepsDocument(_Request):
 
 
 def _kind(document: Any) -> str | None:
-    if isinstance(document, str):
-        return "<string>"
-    if isinstance(document, (TextDocument, StepsDocument)):
-        return "<steps>" if isinstance(document, StepsDocument) else "<text>"
     if isinstance(document, dict):
         return "<steps>" if "steps" in document else "<text>"
     return None
 
 
 Document = Annotated[
-    Annotated[Text, Tag("<string>")]
-    | Annotated[TextDocument, Tag("<text>")]
-    | Annotated[StepsDocument, Tag("<steps>")],
+    Annotated[TextDocument, Tag("<text>")] | Annotated[StepsDocument, Tag("<steps>")],
     Discriminator(
         _kind,
         custom_error_type="document",
         custom_error_message='a document is a string, {"text": …} or {"steps": […]}',
     ),
+    BeforeValidator(
+        lambda document: {"text": document} if isinstance(document, str) else document,
+        json_schema_input_type=str | TextDocument | StepsDocument,
+    ),
 ]
+"""One candidate; a plain string stands for `{"text": …}`."""
 
 
 class RerankRequest(_Request):

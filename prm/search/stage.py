@@ -1,0 +1,228 @@
+"""`prm search`: choose among given candidates of each problem, and measure how well.
+
+candidates + step scores ──aggregate──▶ rankings.jsonl
+                                  └───▶ results.json: accuracy for every method and N
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from prm import jsonl, metrics
+from prm.errors import ConfigError, RecordError
+from prm.progress import track
+from prm.records import Ranking, Solution, StepScores
+from prm.run import Counts, Run, fingerprint
+from prm.search.aggregate import AGGREGATIONS, Aggregation, aggregate
+from prm.search.best_of_n import (
+    clusters,
+    expected_best,
+    expected_majority,
+    expected_oracle,
+)
+from prm.sources import Source, identify, solutions
+from verify.answers import extract_answer
+from verify.equivalence import equivalent
+from verify.outcomes import outcomes
+
+
+@dataclass
+class Config:
+    """`prm search`.
+
+    Attributes:
+        out: the run folder; gets `rankings.jsonl` and `results.json`.
+        source: candidates; those with the same problem text compete.
+        scores: what `prm score` left for them.
+        aggregations: how step scores become a reward: min, product, last, mean.
+        n: how many candidates a choice is made from; an N beyond what every problem has gets
+            no row.
+    """
+
+    out: str
+    source: Source
+    scores: str
+    aggregations: list[Aggregation] = field(default_factory=lambda: list(AGGREGATIONS))
+    n: list[int] = field(default_factory=lambda: [1, 2, 4, 8])
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """All candidates of one problem.
+
+    Attributes:
+        solutions: the candidates.
+        rewards: aggregation → one reward per candidate.
+        groups: the cluster of each final answer, None where there is none.
+        correct: whether each final answer is right; None where a true answer is not known.
+    """
+
+    solutions: list[Solution]
+    rewards: dict[Aggregation, list[float]]
+    groups: list[int | None]
+    correct: list[bool] | None
+
+
+def run(config: Config) -> Counts:
+    """Rank the candidates of every problem; measure where the true answers are known."""
+    _check(config)
+    inputs = {"source": identify(config.source), "scores": fingerprint(config.scores)}
+    with Run(config.out, "search", config, inputs) as folder:
+        if folder.counts is None:
+            items = list(solutions(config.source))
+            problems = _group(items, _scores(config, items), config.aggregations)
+            rankings = [ranking for problem in problems for ranking in rank(problem)]
+            jsonl.write(folder.path("rankings.jsonl"), rankings)
+            results = measure(problems, config.n)
+            text = json.dumps(results, indent=1, allow_nan=False)
+            jsonl.write_text(folder.path("results.json"), text + "\n")
+            folder.finish(
+                Counts(read=len(items), written=len(items)), ["rankings.jsonl", "results.json"]
+            )
+        assert folder.counts is not None
+        print(format_results(json.loads(folder.path("results.json").read_text())))
+        return folder.counts
+
+
+def _check(config: Config) -> None:
+    if not config.aggregations:
+        raise ConfigError(f"aggregations is empty; choose from {', '.join(AGGREGATIONS)}")
+    if not config.n or min(config.n) < 1:
+        raise ConfigError("n must hold numbers from 1")
+
+
+def _scores(config: Config, items: Sequence[Solution]) -> dict[str, StepScores]:
+    found = {item.id: item for item in jsonl.read(config.scores, StepScores)}
+    for item in items:
+        scores = found.get(item.id)
+        if scores is None:
+            raise RecordError(
+                f"no scores of solution {item.id!r}; score this source first", path=config.scores
+            )
+        if len(scores.scores) != len(item.steps):
+            raise RecordError(
+                f"{len(scores.scores)} scores for the {len(item.steps)} steps of {item.id!r}",
+                path=config.scores,
+            )
+    return found
+
+
+def _group(
+    items: Sequence[Solution], scores: dict[str, StepScores], methods: Sequence[Aggregation]
+) -> list[Candidates]:
+    by_problem: dict[str, list[Solution]] = {}
+    for item in items:
+        by_problem.setdefault(item.problem, []).append(item)
+    return [
+        _candidates(group, scores, methods)
+        for group in track(list(by_problem.values()), "search", "problem")
+    ]
+
+
+def _candidates(
+    group: list[Solution], scores: dict[str, StepScores], methods: Sequence[Aggregation]
+) -> Candidates:
+    answers = [extract_answer(item.steps).text for item in group]
+    compared = outcomes(group)
+    known = [item for item in compared if item is not None]
+    return Candidates(
+        solutions=group,
+        rewards={
+            method: [aggregate(scores[item.id].scores, method) for item in group]
+            for method in methods
+        },
+        groups=clusters(answers, lambda a, b: equivalent(a, b).verdict == "equal"),
+        # An answer that cannot be shown equal earns nothing.
+        correct=[item.verdict == "equal" for item in known] if len(known) == len(group) else None,
+    )
+
+
+def rank(problem: Candidates) -> list[Ranking]:
+    """One ranking per aggregation, and one by majority; ties keep the order given."""
+    votes = [
+        0.0 if group is None else float(problem.groups.count(group)) for group in problem.groups
+    ]
+    first = problem.solutions[0]
+    rankings = []
+    for method, rewards in [*problem.rewards.items(), ("majority", votes)]:
+        order = sorted(range(len(rewards)), key=rewards.__getitem__, reverse=True)
+        rankings.append(
+            Ranking(
+                id=f"{first.id}/{method}",
+                problem=first.problem,
+                method=method,
+                solution_ids=tuple(problem.solutions[index].id for index in order),
+                rewards=tuple(rewards[index] for index in order),
+            )
+        )
+    return rankings
+
+
+def measure(problems: Sequence[Candidates], numbers: Sequence[int]) -> dict[str, Any]:
+    """Expected accuracy of every method for every N, over the problems with a true answer.
+
+    Returns:
+        `problems`, `candidates` (the fewest of any problem), and `rows` of method, N, accuracy
+        and its 95 % bootstrap interval over problems. An N beyond `candidates` has no row.
+    """
+    judged = [problem for problem in problems if problem.correct is not None]
+    fewest = min((len(problem.solutions) for problem in judged), default=0)
+    rows = []
+    for n in sorted({n for n in numbers if n <= fewest}):
+        for method in _methods(judged[0]):
+            values = [_expected(problem, method, n) for problem in judged]
+            rows.append(
+                {
+                    "method": method,
+                    "n": n,
+                    "accuracy": fmean(values),
+                    "interval": metrics.mean_interval(values),
+                }
+            )
+    return {"problems": len(judged), "candidates": fewest, "rows": rows}
+
+
+def _methods(problem: Candidates) -> list[str]:
+    best = [f"best of N ({name})" for name in problem.rewards]
+    weighted = [f"weighted majority ({name})" for name in problem.rewards]
+    return ["pass@1", *best, "majority", *weighted, "oracle"]
+
+
+def _expected(problem: Candidates, method: str, n: int) -> float:
+    correct = problem.correct
+    assert correct is not None  # measure() keeps only these
+    if method == "pass@1":
+        return fmean(correct)
+    if method == "oracle":
+        return expected_oracle(correct, n)
+    if method == "majority":
+        return expected_majority(problem.groups, correct, n)
+    kind, _, name = method.rstrip(")").rpartition(" (")
+    rewards = next(values for key, values in problem.rewards.items() if key == name)
+    if kind == "best of N":
+        return expected_best(rewards, correct, n)
+    weights = [max(reward, 0.0) for reward in rewards]
+    return expected_majority(problem.groups, correct, n, weights=weights)
+
+
+def format_results(results: dict[str, Any]) -> str:
+    """The table: a line per method, a column per N, percentages."""
+    if not results["rows"]:
+        return "no accuracy: a true answer is missing, or every N exceeds the candidates"
+    numbers = sorted({row["n"] for row in results["rows"]})
+    methods = list(dict.fromkeys(row["method"] for row in results["rows"]))
+    cells = {(row["method"], row["n"]): row for row in results["rows"]}
+    width = max(map(len, methods))
+    lines = [
+        f"{results['problems']} problems, {results['candidates']} candidates each (at least)",
+        " " * width + "".join(f"  {f'N = {n}':>7}" for n in numbers) + "  95 % interval, last N",
+    ]
+    for method in methods:
+        low, high = cells[method, numbers[-1]]["interval"]
+        values = "".join(f"  {100 * cells[method, n]['accuracy']:7.1f}" for n in numbers)
+        lines.append(f"{method:<{width}}{values}  [{100 * low:.1f}, {100 * high:.1f}]")
+    return "\n".join(lines)
