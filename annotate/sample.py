@@ -45,6 +45,16 @@ class PolicyConfig:
     temperature: float = 0.7
     top_p: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.samples < 1 or self.max_tokens < 1:
+            raise ValueError("samples and max_tokens start at 1")
+        if self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise ValueError("temperature starts at 0; top_p lies above 0 and goes to 1")
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(
+                f"samples is {self.samples} but temperature 0 writes the same text every time"
+            )
+
 
 @dataclass
 class Config:
@@ -63,6 +73,10 @@ class Config:
     policies: list[PolicyConfig] = field(default_factory=list)
     seed: int = 0
     chunk: int = field(default=64, metadata=MAY_CHANGE)
+
+    def __post_init__(self) -> None:
+        if self.chunk < 1:
+            raise ValueError(f"chunk is {self.chunk}; it starts at 1")
 
 
 def sample(

@@ -26,6 +26,7 @@ _SENTENCE = re.compile(
     r"(?:(?<=[^\W\d_][^\W\d_][.!?])\s+(?=[A-Z\\$])|(?<=[)\]}%\d][.!?])\s+(?=[A-Z]))"
 )
 _OPENING = re.compile(r"\\\[|\$\$|```|\\begin\{([^{}\n]{1,40})\}")
+_END = re.compile(r"\\end\{[^{}\n]{1,40}\}")
 
 
 def split_steps(text: str) -> tuple[str, ...]:
@@ -55,16 +56,17 @@ def _protected(text: str) -> list[tuple[int, int]]:
     """Spans that no boundary may cut: display formulas, environments, code fences."""
     spans = []
     position = 0
-    absent: set[str] = set()  # closings that do not occur any more; looked for once
+    # Where each closing stands last: without it, every opening would search the whole text.
+    last = {found.group(): found.start() for found in _END.finditer(text)}
+    last |= {closing: text.rfind(closing) for closing in (r"\]", "$$", "```")}
     while found := _OPENING.search(text, position):
         opening = found.group()
         closing = {r"\[": r"\]", "$$": "$$", "```": "```"}.get(opening)
         closing = closing or f"\\end{{{found.group(1)}}}"
-        end = -1 if closing in absent else text.find(closing, found.end())
-        if end < 0:  # never closed: protects nothing
-            absent.add(closing)
+        if last.get(closing, -1) < found.end():  # never closed: protects nothing
             position = found.end()
             continue
+        end = text.find(closing, found.end())
         spans.append((found.start(), end + len(closing)))
         position = end + len(closing)
     return spans

@@ -66,6 +66,10 @@ class Config:
     judges: list[JudgeConfig] = field(default_factory=list)
     chunk: int = field(default=64, metadata=MAY_CHANGE)
 
+    def __post_init__(self) -> None:
+        if self.chunk < 1:
+            raise ValueError(f"chunk is {self.chunk}; it starts at 1")
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Votes:

@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from prm import config as configuration
 from prm.errors import PRMError
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="prm",
         description="Process reward models: annotate, verify, train, evaluate, serve.",
         epilog="`prm STAGE --help` lists the keys of a stage.",
@@ -73,6 +73,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_arguments(recipe, None)
     commands.add_parser("doctor", help="what this machine can run, and what to install")
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other error, in place of a usage block."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
 
 
 def _add_arguments(parser: argparse.ArgumentParser, config: str | None) -> None:

@@ -49,7 +49,11 @@ def load(schema: type[T], path: str | Path | None = None, overrides: Sequence[st
 
 def from_dict(schema: type[T], values: dict[str, Any], where: str) -> T:
     """Fill a schema from a plain dict; `where` names it in errors."""
-    return _fill(schema, [(where, OmegaConf.create(values))])
+    try:
+        layer = OmegaConf.create(values)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{where}: {_first_line(error)}") from None
+    return _fill(schema, [(where, layer)])
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
 
-from prm.errors import RecordError
+from prm.errors import ConfigError, RecordError
 
 T = TypeVar("T")
 
@@ -103,8 +104,8 @@ def read_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """
     for number, line in _lines(path):
         try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            row = from_json(line)
+        except ValueError as error:
             raise RecordError(f"torn or invalid JSON ({error})", path=path, line=number) from None
         if not isinstance(row, dict):
             raise RecordError("the line is not a JSON object", path=path, line=number)
@@ -148,8 +149,8 @@ def _lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
         raise RecordError("no such file", path=path) from None
     except IsADirectoryError:
         raise RecordError("a folder where a file is needed", path=path) from None
-    except PermissionError:
-        raise RecordError("the file cannot be read (permission)", path=path) from None
+    except OSError as error:
+        raise RecordError(f"the file cannot be read ({error.strerror})", path=path) from None
 
 
 class Writer:
@@ -161,28 +162,35 @@ class Writer:
 
     Attributes:
         finished: ids already written by an earlier, interrupted attempt, in their order.
+
+    Raises:
+        ConfigError: the file cannot be written: a full disk, a read-only folder.
     """
 
     def __init__(self, path: str | Path, record: type) -> None:
         self.path = Path(path)
         self._partial = self.path.with_name(self.path.name + PARTIAL)
-        self.finished: list[str] = _repair(self._partial, record)
-        self._file = open(self._partial, "ab")  # noqa: SIM115 - closed in __exit__
+        with _writing(self.path):
+            self.finished: list[str] = _repair(self._partial, record)
+            # Unbuffered, so that closing after a failed write has nothing left to write.
+            self._file = open(self._partial, "ab", buffering=0)  # noqa: SIM115
 
     def write(self, records: Iterable[Any]) -> None:
         """Append records and make them durable before returning."""
-        lines = "".join(encode(record) + "\n" for record in records)
-        if lines:
-            self._file.write(lines.encode())
-            self._file.flush()
+        rest = memoryview("".join(encode(record) + "\n" for record in records).encode())
+        if not rest:
+            return
+        with _writing(self.path):
+            while rest:
+                rest = rest[self._file.write(rest) :]
             os.fsync(self._file.fileno())
 
     def commit(self) -> None:
         """Give the finished file its name."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        os.replace(self._partial, self.path)
-        sync_folder(self.path.parent)
+        with _writing(self.path):
+            os.fsync(self._file.fileno())
+            os.replace(self._partial, self.path)
+            sync_folder(self.path.parent)
 
     def __enter__(self) -> Writer:
         return self
@@ -215,19 +223,36 @@ def write(path: str | Path, records: Iterable[Any]) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file atomically and durably (temporary file, fsync, rename)."""
+    """Write a text file atomically and durably (temporary file, fsync, rename).
+
+    Raises:
+        ConfigError: the file cannot be written: a full disk, a read-only folder.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with _writing(path):
+        try:
+            with open(temporary, "wb") as file:
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Make the system's refusal to write an error that a user can mend."""
     try:
-        with open(temporary, "wb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-    sync_folder(path.parent)
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be written ({error.strerror}); make room or set another `out`, "
+            "then run the same command again"
+        ) from None
 
 
 def sync_folder(folder: Path) -> None:

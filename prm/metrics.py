@@ -152,8 +152,9 @@ def best_first_error_threshold(
         high = before.min() if before.size else np.inf
         totals[first >= 0] += (cuts > low) & (cuts <= high)
         numbers[first >= 0] += 1
-    error, correct = (totals[kind] / max(numbers[kind], 1) for kind in (True, False))
-    f1 = 2 * error * correct / np.maximum(error + correct, 1e-12)
+    # The harmonic mean of both accuracies as one quotient of integers: equal cuts stay equal.
+    error, correct = totals[True], totals[False]
+    f1 = 2 * error * correct / np.maximum(error * numbers[False] + correct * numbers[True], 1)
     return float(cuts[int(np.argmax(f1))])
 
 
@@ -162,7 +163,7 @@ def _cuts(sorted_values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if not sorted_values.size:
         raise ValueError("no scores to choose a threshold from")
     steps = np.flatnonzero(np.diff(sorted_values)) + 1
-    between = (sorted_values[steps - 1] + sorted_values[steps]) / 2
+    between = sorted_values[steps - 1] / 2 + sorted_values[steps] / 2
     # Two neighbouring floats may have no midpoint of their own: then the upper one is the cut.
     between = np.where(between > sorted_values[steps - 1], between, sorted_values[steps])
     cuts = np.concatenate([[sorted_values[0]], between, [np.nextafter(sorted_values[-1], np.inf)]])

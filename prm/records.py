@@ -11,6 +11,7 @@ labels, the first wrong step) are functions, never fields.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -96,6 +97,11 @@ class Solution:
         _require(bool(self.steps), "steps is empty: a solution needs at least one step")
         for index, step in enumerate(self.steps):
             _require(bool(step.strip()), f"steps[{index}] is blank")
+        if self.metadata:
+            try:
+                json.dumps(self.metadata, allow_nan=False)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"metadata is not plain JSON: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)

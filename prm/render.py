@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jinja2 import TemplateError
+
 from prm.errors import CheckpointError, RecordError
 
 REFERENCE_INTRO = "\n\n###\n\nThe reference answer is: "
@@ -122,7 +124,13 @@ def _template(tokenizer: Any, system: str) -> tuple[str, str]:
         return bos + (f"{system}\n\n" if system else ""), "\n\n"
     turns = [{"role": "system", "content": system}] if system else []
     turns.append({"role": "user", "content": _SENTINEL})
-    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        raise CheckpointError(
+            f"the tokenizer's chat template refuses the conversation ({error}); some take no "
+            "system message: set the render setting `system` to an empty text"
+        ) from None
     before, found, after = text.partition(_SENTINEL)
     if not found or _SENTINEL in after:
         raise CheckpointError("the tokenizer's chat template does not hold the user turn once")

@@ -176,14 +176,17 @@ def fingerprint(path: str | Path) -> str:
     """What identifies an input: the hash of a file's bytes, or of a folder's files.
 
     Raises:
-        RecordError: the path does not exist.
+        RecordError: the path does not exist or cannot be read.
     """
     path = Path(path)
     if not path.exists():
         raise RecordError("no such file", path=path)
     if path.is_file():
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            with open(path, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise RecordError(f"the file cannot be read ({error.strerror})", path=path) from None
     digest = hashlib.sha256()
     for file_path in sorted(item for item in path.rglob("*") if item.is_file()):
         if file_path.name in ("run.json", ".lock"):  # times and machine, not content
@@ -197,9 +200,13 @@ def _read_run(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        record = json.loads(path.read_text())
-        return record if isinstance(record["identity"], dict) else None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        record: dict[str, Any] = json.loads(path.read_bytes())
+        if not isinstance(record["identity"], dict):
+            raise TypeError("identity is no object")
+        if "outputs" in record:
+            Counts(**record["counts"])
+        return record
+    except (ValueError, KeyError, TypeError) as error:
         raise RunConflictError(f"{path}: not a run record ({error}); delete the folder") from None
 
 

@@ -80,10 +80,10 @@ class TransformersScorer:
                 f"dtype {config.dtype!r} is no torch dtype; use auto, float32 or bfloat16"
             )
         try:
-            torch.device(device)
-        except RuntimeError:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError):  # the latter from a torch built without CUDA
             raise ConfigError(
-                f"device {device!r} is no torch device; use auto, cpu or cuda"
+                f"device {device!r} is no torch device here; use auto, cpu or cuda"
             ) from None
         self.model, self.renderer, self.declaration = aurora.load(
             config.model, device=device, dtype=config.dtype

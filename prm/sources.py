@@ -27,12 +27,15 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from pydantic_core import from_json
+
 from prm import jsonl
 from prm.errors import ConfigError, RecordError
 from prm.records import LabelledSolution, Problem, Solution, problem_key
 from prm.run import fingerprint
 
 T = TypeVar("T", Problem, Solution, LabelledSolution)
+C = TypeVar("C")
 Row = dict[str, Any]
 
 _CALCULATOR_MARK = re.compile(r"<<[^<>\n]*>>")
@@ -62,6 +65,13 @@ class Place:
     columns: dict[str, str] = field(default_factory=dict)
     limit: int | None = None
 
+    def __post_init__(self) -> None:
+        wrong = [ours for ours, theirs in self.columns.items() if not isinstance(theirs, str)]
+        if wrong:
+            raise ValueError(f"columns.{wrong[0]} must be the name of one column")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit is {self.limit}; it starts at 1, null reads all")
+
     def __str__(self) -> str:
         return str(self.path) if self.path else f"hub:{self.hub}"
 
@@ -80,11 +90,18 @@ class Source(Place):
 
 
 def identify(place: Place) -> str:
-    """What identifies the content: a file's hash, or a Hub data set's name and revision."""
+    """What identifies the content: a file's hash, or a Hub data set's name and revision.
+
+    References count as content: they are part of the records.
+    """
     _require_place(place)
     if place.path is not None:
-        return fingerprint(place.path)
-    return f"{place.hub}/{place.subset}/{place.split}@{place.revision}"
+        identity = fingerprint(place.path)
+    else:
+        identity = f"{place.hub}/{place.subset}/{place.split}@{place.revision}"
+    if isinstance(place, Source) and place.references is not None:
+        identity += f" with {identify(place.references)}"
+    return identity
 
 
 def problems(place: Place) -> Iterator[Problem]:
@@ -164,7 +181,10 @@ def _read_row(
     readers: dict[str, Callable[[Row, int], list[T]]],
 ) -> list[T]:
     if place.format == "columns":
-        return [_mapped(place, row, number, record)]
+        try:
+            return [_mapped(place, row, number, record)]
+        except ValueError as error:
+            raise RecordError(str(error), path=place, line=number, field="labels") from None
     if place.format == "records":
         return [jsonl.convert(row, record, path=place, number=number)]
     reader = readers.get(place.format)
@@ -211,15 +231,21 @@ def _local_rows(path: str) -> Iterable[tuple[int, Row]]:
     if suffix == ".parquet":
         import datasets
 
-        table = datasets.load_dataset("parquet", data_files=path, split="train")
+        try:
+            table = datasets.load_dataset("parquet", data_files=path, split="train")
+        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            raise RecordError(f"not a parquet file ({reason})", path=path) from None
         return enumerate(table, start=1)
     raise ConfigError(f"{path}: unknown kind of file; use .jsonl, .json or .parquet")
 
 
 def _array_rows(path: str) -> Iterator[tuple[int, Row]]:
     try:
-        array = json.loads(Path(path).read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        array = from_json(Path(path).read_bytes())
+    except OSError as error:
+        raise RecordError(f"the file cannot be read ({error.strerror})", path=path) from None
+    except ValueError as error:
         raise RecordError(f"torn or invalid JSON ({error})", path=path) from None
     if not isinstance(array, list):
         raise RecordError("a .json source must hold an array of objects", path=path)
@@ -273,6 +299,21 @@ def _mapped(place: Place, row: Row, number: int, record: type[T]) -> T:
     return jsonl.convert(values, record, path=place, number=number)
 
 
+def _column(row: Row, name: str, kind: type[C]) -> C:
+    """A column's value, of exactly that type: nothing is cast."""
+    value = row[name]
+    if type(value) is not kind:
+        raise ValueError(f"column {name!r} is {value!r:.40}; it must be of type {kind.__name__}")
+    return value
+
+
+def _texts(values: Any, name: str) -> tuple[str, ...]:
+    """A column's list of texts. A string is refused: its letters are no steps."""
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError(f"column {name!r} must be a list of texts")
+    return tuple(values)
+
+
 def _labels(values: Any) -> list[float]:
     """Soft or hard labels as floats; anything else is refused, never cast."""
     if not isinstance(values, list):
@@ -292,11 +333,11 @@ def _gsm8k_answer(worked: str) -> tuple[str, str]:
 
 
 def _gsm8k(row: Row, number: int) -> list[Problem]:
-    answer, reference = _gsm8k_answer(row["answer"])
+    answer, reference = _gsm8k_answer(_column(row, "answer", str))
     return [
         Problem(
             id=f"gsm8k-{number - 1}",
-            problem=row["question"],
+            problem=_column(row, "question", str),
             answer=answer,
             reference=reference,
             source="gsm8k",
@@ -306,20 +347,22 @@ def _gsm8k(row: Row, number: int) -> list[Problem]:
 
 def _gsm8k_solutions(row: Row, number: int) -> list[Solution]:
     # Here the last line of the worked solution is `A: 18` in place of `#### 18`.
-    worked, _, answer = row["ground_truth"].rpartition("\nA:")
+    worked, _, answer = _column(row, "ground_truth", str).rpartition("\nA:")
     if not worked:
         raise ValueError("no 'A:' line in ground_truth")
     models = [key for key, value in row.items() if isinstance(value, dict)]
+    if not models:
+        raise ValueError("no column holds a model's object")
     return [
         Solution(
             id=f"gsm8k-{number - 1}/{model}",
-            problem=row["question"],
-            steps=_lines(_CALCULATOR_MARK.sub("", row[model]["solution"])),
+            problem=_column(row, "question", str),
+            steps=_lines(_CALCULATOR_MARK.sub("", _column(row[model], "solution", str))),
             answer=answer.strip(),
             reference=_CALCULATOR_MARK.sub("", worked).strip(),
             generator=model,
             source="gsm8k",
-            final_answer_correct=row[model]["is_correct"],
+            final_answer_correct=_column(row[model], "is_correct", bool),
         )
         for model in models
     ]
@@ -330,17 +373,17 @@ def _lines(text: str) -> tuple[str, ...]:
 
 
 def _processbench(row: Row, number: int) -> list[Solution]:
-    steps, label = row["steps"], row["label"]
-    if not isinstance(label, int) or not -1 <= label < len(steps):
+    steps, label = _texts(row["steps"], "steps"), _column(row, "label", int)
+    if not -1 <= label < len(steps):
         raise ValueError(f"label {label!r} is not -1 or the index of one of {len(steps)} steps")
     return [
         Solution(
-            id=row["id"],
-            problem=row["problem"],
-            steps=tuple(steps),
-            generator=row["generator"],
+            id=_column(row, "id", str),
+            problem=_column(row, "problem", str),
+            steps=steps,
+            generator=_column(row, "generator", str),
             source="processbench",
-            final_answer_correct=row["final_answer_correct"],
+            final_answer_correct=_column(row, "final_answer_correct", bool),
             metadata={"first_error": label},
         )
     ]
@@ -350,7 +393,11 @@ def _prmbench(row: Row, number: int) -> list[LabelledSolution]:
     steps = row["modified_process"]
     if isinstance(steps, str):
         steps = json.loads(steps)
-    wrong = set(row["error_steps"])
+    steps = _texts(steps, "modified_process")
+    errors = _column(row, "error_steps", list)
+    if not all(type(index) is int for index in errors):
+        raise ValueError("column 'error_steps' must hold numbers of steps, from 1")
+    wrong = set(errors)
     metadata = {"classification": row["classification"]}
     # The published file names steps that its solutions do not have (one in the subset of 394).
     # The solution stays usable; what was said of no step is kept beside it.
@@ -359,8 +406,8 @@ def _prmbench(row: Row, number: int) -> list[LabelledSolution]:
         metadata["absent_error_steps"] = absent
     solution = Solution(
         id=f"{row['classification']}/{row['idx']}",  # an idx occurs once in each class
-        problem=row["modified_question"],
-        steps=tuple(steps),
+        problem=_column(row, "modified_question", str),
+        steps=steps,
         generator="prmbench",
         source="prmbench",
         metadata=metadata,
@@ -370,9 +417,12 @@ def _prmbench(row: Row, number: int) -> list[LabelledSolution]:
 
 
 def _stepwise(row: Row, number: int) -> list[LabelledSolution]:
-    steps, labels = row["completions"], _labels(row["labels"])
+    steps, labels = _texts(row["completions"], "completions"), _labels(row["labels"])
     solution = Solution(
-        id=str(row.get("id", number)), problem=row["prompt"], steps=tuple(steps), source="stepwise"
+        id=str(row.get("id", number)),
+        problem=_column(row, "prompt", str),
+        steps=steps,
+        source="stepwise",
     )
     return [LabelledSolution(solution=solution, labels=tuple(labels))]
 

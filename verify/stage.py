@@ -57,6 +57,10 @@ class Config:
     rules: Rules = field(default_factory=Rules)
     chunk: int = field(default=256, metadata=MAY_CHANGE)
 
+    def __post_init__(self) -> None:
+        if self.chunk < 1:
+            raise ValueError(f"chunk is {self.chunk}; it starts at 1")
+
 
 def verify(
     annotations: Iterable[Annotation], compared: Iterable[Comparison | None], rules: Rules

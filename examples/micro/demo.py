@@ -6,6 +6,7 @@ the numbers that matter. Run the same command again and finished stages are skip
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -36,8 +37,31 @@ def main() -> int:
     recipe = ROOT / "configs" / "recipes" / "demo.yaml"
     code = prm(["run", str(recipe), f"out={out}", f"data={out / 'world'}"])
     if code == 0:
-        print(f"\nDone in {time.monotonic() - began:.0f} s. Look at {out / 'bench' / 'report.html'}")
+        print(f"\n{closing_table(out)}")
+        print(
+            f"\nDone in {time.monotonic() - began:.0f} s. Look at {out / 'bench' / 'report.html'}"
+        )
     return code
+
+
+def closing_table(out: Path) -> str:
+    """The numbers that matter, read from what the stages left."""
+    bench = json.loads((out / "bench" / "results.json").read_text())["rows"]
+    search = json.loads((out / "search" / "results.json").read_text())["rows"]
+    lines = ["F1 of wrong steps against the exact labels, unseen problems, % [95 % interval]"]
+    lines += [
+        _line(row["predictor"], row["steps"]["f1"], row["steps"]["interval"]) for row in bench
+    ]
+    lines += ["", "Final answers right when choosing among 8 candidates, % [95 % interval]"]
+    lines += [
+        _line(row["method"], row["accuracy"], row["interval"]) for row in search if row["n"] == 8
+    ]
+    return "\n".join(lines)
+
+
+def _line(name: str, value: float, interval: list[float]) -> str:
+    low, high = interval
+    return f"  {name:<32} {100 * value:5.1f}  [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 if __name__ == "__main__":

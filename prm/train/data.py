@@ -108,10 +108,20 @@ def collate(examples: Sequence[Example], pad_id: int) -> dict[str, torch.Tensor]
     return {"input_ids": ids, "attention_mask": mask, "labels": labels, "weights": weights}
 
 
-def leaked(items: Iterable[LabelledSolution], benchmark: Iterable[str]) -> set[str]:
-    """Ids of the solutions whose problem occurs among the benchmark's problem texts."""
+def separate_leaks(
+    items: Iterable[LabelledSolution], benchmark: Iterable[str]
+) -> tuple[list[LabelledSolution], list[LabelledSolution]]:
+    """Set apart the solutions whose problem occurs among the benchmark's problem texts.
+
+    Returns:
+        the clean solutions and the leaked ones, each in the order given.
+    """
     keys = {problem_key(text) for text in benchmark}
-    return {item.id for item in items if problem_key(item.solution.problem) in keys}
+    clean: list[LabelledSolution] = []
+    leaked: list[LabelledSolution] = []
+    for item in items:
+        (leaked if problem_key(item.solution.problem) in keys else clean).append(item)
+    return clean, leaked
 
 
 def split(

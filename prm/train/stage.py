@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,21 +16,25 @@ from typing import Any, Literal
 import torch
 import trl
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForTokenClassification,
     AutoTokenizer,
     TrainingArguments,
+    set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer import TRAINER_STATE_NAME
 
 from prm import jsonl, sources
-from prm.errors import CheckpointError, ConfigError
+from prm.errors import CheckpointError, ConfigError, PRMError
 from prm.records import Failure, LabelledSolution
 from prm.render import Renderer, RenderSettings
 from prm.run import Counts, Run
 from prm.sources import Place, Source
 from prm.train.card import write_card
-from prm.train.data import StepDataset, collate, leaked, split
+from prm.train.data import StepDataset, collate, separate_leaks, split
 from prm.train.scratch import ScratchConfig, make_model, make_tokenizer
 from prm.train.trainer import EpochCallback, PRMTrainer, step_metrics
 from prm.zoo.aurora import Declaration, Threshold, write_declaration
@@ -71,19 +78,36 @@ class Config:
     trainer: dict[str, Any] = field(default_factory=dict)
 
 
-def run(config: Config) -> Counts:
-    """Train; resumes from the trainer's last checkpoint."""
+def run(config: Config) -> Counts | None:
+    """Train; resumes from the trainer's last checkpoint.
+
+    Under `torchrun` or `accelerate launch` every process calls this. The main one alone holds
+    the run folder; the others follow what it found there, and return None.
+    """
     _check(config)
     inputs = {
         f"{name}[{index}]": sources.identify(place)
         for name, places in (("sources", config.sources), ("benchmarks", config.benchmarks))
         for index, place in enumerate(places)
     }
-    state = PartialState()
-    if state.is_main_process:
-        with Run(config.out, "train", config, inputs) as folder:
-            return folder.counts or _train(config, folder)
-    return _train(config, None)
+    arguments = _arguments(config)  # joins the process group, before any model is made
+    main = PartialState().is_main_process
+    with contextlib.ExitStack() as stack:
+        folder: Run | None = None
+        finished, refused = False, None
+        if main:
+            try:
+                folder = stack.enter_context(Run(config.out, "train", config, inputs))
+                finished = folder.counts is not None
+            except PRMError as error:
+                refused = error
+        # Nobody goes on alone: a process left waiting for the main one would wait for ever.
+        finished, refused = broadcast_object_list([finished, refused])
+        if refused is not None:
+            raise refused
+        if not finished:
+            _train(config, arguments, folder)
+        return folder.counts if folder else None
 
 
 def _check(config: Config) -> None:
@@ -97,9 +121,9 @@ def _check(config: Config) -> None:
         raise ConfigError("render.takes_reference is false; set reference: none to agree")
 
 
-def _train(config: Config, folder: Run | None) -> Counts:
+def _train(config: Config, arguments: TrainingArguments, folder: Run | None) -> None:
     out = Path(config.out)
-    items, rejected = _read(config)
+    items, leaked = _read(config)
     training, held_out = split(items, config.held_out, config.seed)
     if not training or not held_out:
         raise ConfigError(
@@ -117,15 +141,14 @@ def _train(config: Config, folder: Run | None) -> Counts:
     dataset = data(training, reference_drop=config.reference_drop)
     trainer = PRMTrainer(
         model=model,
-        args=_arguments(config, out),
+        args=arguments,
         train_dataset=dataset,
         eval_dataset=data(held_out, reference_drop=0.0),
         data_collator=partial(collate, pad_id=tokenizer.pad_token_id),
         compute_metrics=step_metrics,
         callbacks=[EpochCallback(dataset)],
     )
-    last = get_last_checkpoint(str(out / "trainer")) if (out / "trainer").is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=_last_checkpoint(out / "trainer"))
     measured = trainer.evaluate()
     declaration = Declaration(
         render=config.render,
@@ -135,34 +158,49 @@ def _train(config: Config, folder: Run | None) -> Counts:
         base=config.model or f"none (from nothing, seed {config.seed})",
         threshold=Threshold(
             value=measured["eval_best_threshold"],
-            split=f"held-out training problems ({len(held_out)} solutions)",
+            split=f"held-out problems ({len(held_out)} solutions)",
             metric="F1 of wrong steps",
         ),
     )
     _save(trainer, tokenizer, declaration, measured, out)
-    counts = Counts(
-        read=len(items) + len(rejected),
-        written=len(items),
-        rejected={"in a benchmark": len(rejected)} if rejected else {},
-    )
-    if folder is None:
-        return counts
-    jsonl.write(folder.path("rejected.jsonl"), rejected)
-    return folder.finish(counts, ["model", "rejected.jsonl"])
+    if folder is not None:
+        # Ids are unique within a source, not across sources.
+        rejected = [Failure(id=id, reason="in a benchmark") for id in {item.id for item in leaked}]
+        jsonl.write(folder.path("rejected.jsonl"), sorted(rejected, key=lambda item: item.id))
+        counts = Counts(
+            read=len(items) + len(leaked),
+            written=len(items),
+            rejected={"in a benchmark": len(leaked)} if leaked else {},
+        )
+        folder.finish(counts, ["model", "rejected.jsonl"])
+    trainer.accelerator.wait_for_everyone()
 
 
-def _read(config: Config) -> tuple[list[LabelledSolution], list[Failure]]:
+def _last_checkpoint(folder: Path) -> str | None:
+    """The trainer's last checkpoint that is whole: its state is what the trainer writes last."""
+    for path in sorted(
+        folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True
+    ):
+        try:
+            json.loads((path / TRAINER_STATE_NAME).read_bytes())
+        except (FileNotFoundError, json.JSONDecodeError):  # killed while it was being written
+            continue
+        return str(path)
+    return None
+
+
+def _read(config: Config) -> tuple[list[LabelledSolution], list[LabelledSolution]]:
+    """The solutions to train on, and those that answer a benchmark's problem."""
     items: list[LabelledSolution] = []
     for source in config.sources:
         items += sources.labelled(source)
-    found = leaked(items, _texts(config.benchmarks))
-    if found and config.on_leak == "refuse":
+    clean, leaked = separate_leaks(items, _texts(config.benchmarks))
+    if leaked and config.on_leak == "refuse":
         raise ConfigError(
-            f"{len(found)} training solutions (first: {sorted(found)[0]!r}) answer a problem of "
+            f"{len(leaked)} training solutions (first: {leaked[0].id!r}) answer a problem of "
             "`benchmarks`; remove them, or set on_leak: drop to set them aside"
         )
-    kept = [item for item in items if item.id not in found]
-    return kept, [Failure(id=id, reason="in a benchmark") for id in sorted(found)]
+    return clean, leaked
 
 
 def _texts(places: Iterable[Place]) -> Iterable[str]:
@@ -172,6 +210,7 @@ def _texts(places: Iterable[Place]) -> Iterable[str]:
 
 def _start(config: Config, training: list[LabelledSolution]) -> tuple[Any, Any]:
     """The model and tokenizer to start from."""
+    set_seed(config.seed)  # a base model's new head and LoRA's matrices are drawn at random
     if config.model is None:
         texts = (
             "\n".join([item.solution.problem, *item.solution.steps, item.solution.reference or ""])
@@ -184,10 +223,15 @@ def _start(config: Config, training: list[LabelledSolution]) -> tuple[Any, Any]:
     else:
         try:
             tokenizer = AutoTokenizer.from_pretrained(config.model, revision=config.revision)
-            model = AutoModelForTokenClassification.from_pretrained(
-                config.model, revision=config.revision, num_labels=1, classifier_dropout=0.0
+            settings = AutoConfig.from_pretrained(
+                config.model, revision=config.revision, num_labels=1
             )
-        except (OSError, ValueError) as error:
+            settings.classifier_dropout = 0.0
+            # Full precision, whatever the file holds: in bfloat16 small updates round to nothing.
+            model = AutoModelForTokenClassification.from_pretrained(
+                config.model, revision=config.revision, config=settings, dtype=torch.float32
+            )
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(f"{config.model}: {str(error).splitlines()[0]}") from None
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
@@ -198,27 +242,27 @@ def _start(config: Config, training: list[LabelledSolution]) -> tuple[Any, Any]:
             f"render.max_length {config.render.max_length} exceeds the model's context of {context}"
         )
     if config.peft:
-        try:
-            settings = trl.ModelConfig(
-                use_peft=True, **({"lora_task_type": "TOKEN_CLS"} | config.peft)
-            )
-        except TypeError as error:
-            raise ConfigError(f"peft: {error}; keys are those of trl.ModelConfig") from None
         from peft import get_peft_model
 
-        adapter = trl.get_peft_config(settings)
-        assert adapter is not None  # use_peft is set
-        model = get_peft_model(model, adapter)
+        try:
+            adapter = trl.get_peft_config(
+                trl.ModelConfig(use_peft=True, **({"lora_task_type": "TOKEN_CLS"} | config.peft))
+            )
+            assert adapter is not None  # use_peft is set
+            model = get_peft_model(model, adapter)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"peft: {error}; keys are those of trl.ModelConfig") from None
     return model, tokenizer
 
 
-def _arguments(config: Config, out: Path) -> TrainingArguments:
+def _arguments(config: Config) -> TrainingArguments:
     defaults: dict[str, Any] = {
-        "output_dir": str(out / "trainer"),
+        "output_dir": str(Path(config.out) / "trainer"),
         "seed": config.seed,
         "remove_unused_columns": False,
         "label_names": ["labels"],
         "report_to": [],
+        "disable_tqdm": not sys.stderr.isatty(),  # a bar is for eyes; a log gets the losses
         "lr_scheduler_type": "cosine",
         "use_cpu": not torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),

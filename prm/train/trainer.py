@@ -56,7 +56,8 @@ def step_metrics(prediction: EvalPrediction) -> dict[str, float]:
     """Step metrics on held-out data: AUROC, and F1 of wrong steps at its best threshold."""
     labels = np.asarray(prediction.label_ids)
     raw = prediction.predictions
-    scores = np.asarray(raw[0] if isinstance(raw, tuple) else raw)[..., 0]
+    # In double precision a threshold may lie between neighbouring scores.
+    scores = np.asarray(raw[0] if isinstance(raw, tuple) else raw, dtype=float)[..., 0]
     there = labels != IGNORE
     wrong, values = labels[there] < 0.5, scores[there]
     threshold = metrics.best_step_threshold(wrong, values)

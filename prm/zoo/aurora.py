@@ -108,16 +108,19 @@ def load(folder: str | Path, *, device: str, dtype: str) -> tuple[Any, Renderer,
     Raises:
         CheckpointError: the folder does not hold such a checkpoint.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForTokenClassification, AutoTokenizer
 
     declaration = read_declaration(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForTokenClassification.from_pretrained(
-            folder, dtype=dtype, local_files_only=True
+        model, loading = AutoModelForTokenClassification.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, output_loading_info=True
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: {str(error).splitlines()[0]}") from None
+    if loading["missing_keys"]:  # transformers would draw them at random
+        raise CheckpointError(f"{folder}: no weights for {min(loading['missing_keys'])}")
     if model.config.num_labels != 1:
         raise CheckpointError(f"{folder}: {model.config.num_labels} labels; this family has one")
     return model.to(device).eval(), Renderer(tokenizer, declaration.render), declaration

