@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import os
 import sys
 import time
@@ -133,12 +134,16 @@ def _run_recipe(path: str, overrides: Sequence[str]) -> None:
 def _quiet_libraries() -> None:
     """Keep libraries' start-up notices from drowning our lines; a user's own setting wins."""
     for variable, value in {
-        "DS_LOG_LEVEL": "error",
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
         "TRL_EXPERIMENTAL_SILENCE": "1",
     }.items():
         os.environ.setdefault(variable, value)
+    # DeepSpeed warns on import, whoever imports it, that a machine has no GPU; it resets its
+    # logger's level, but not its filters.
+    logging.getLogger("DeepSpeed").addFilter(
+        lambda record: "Setting accelerator to CPU" not in record.getMessage()
+    )
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer import TRAINER_STATE_NAME
 
 from prm import jsonl, sources
@@ -91,6 +92,8 @@ def run(config: Config) -> Counts | None:
         for index, place in enumerate(places)
     }
     arguments = _arguments(config)  # joins the process group, before any model is made
+    if is_deepspeed_zero3_enabled():
+        _prepare_zero3(arguments)
     main = PartialState().is_main_process
     with contextlib.ExitStack() as stack:
         folder: Run | None = None
@@ -119,6 +122,18 @@ def _check(config: Config) -> None:
         raise ConfigError(f"held_out is {config.held_out}; it must lie between 0 and 1")
     if config.reference != "none" and not config.render.takes_reference:
         raise ConfigError("render.takes_reference is false; set reference: none to agree")
+
+
+def _prepare_zero3(arguments: TrainingArguments) -> None:
+    """Refuse what would end without weights; start DeepSpeed, which shards models as they load."""
+    import deepspeed
+
+    key = "zero_optimization.stage3_gather_16bit_weights_on_model_save"
+    if not arguments.deepspeed_plugin.hf_ds_config.get_value(key, False):
+        raise ConfigError(
+            f"ZeRO-3 leaves no model without {key} (accelerate: zero3_save_16bit_model); set it"
+        )
+    deepspeed.init_distributed(arguments.ddp_backend)
 
 
 def _train(config: Config, arguments: TrainingArguments, folder: Run | None) -> None:
@@ -266,6 +281,7 @@ def _arguments(config: Config) -> TrainingArguments:
         "lr_scheduler_type": "cosine",
         "use_cpu": not torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
+        "ddp_find_unused_parameters": False,
     }
     clash = sorted(
         {"output_dir", "seed", "label_names", "remove_unused_columns"} & set(config.trainer)
