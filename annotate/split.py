@@ -23,6 +23,7 @@ _LINE = re.compile(r"(?<!\s)\s*\n\s*")  # the look-behind keeps runs of white sp
 # a formula) follow, and what stands before is no digit of a numbered list and no initial.
 _SENTENCE = re.compile(
     r"(?<!\bMr\.)(?<!\bMs\.)(?<!\bMrs\.)(?<!\bDr\.)(?<!\bSt\.)(?<!\bvs\.)(?<!\bEq\.)"
+    r"(?<!\A\d\.)(?<!\A\d\d\.)(?<![.!?]\s\d\.)(?<![.!?]\s\d\d\.)"
     r"(?:(?<=[^\W\d_][^\W\d_][.!?])\s+(?=[A-Z\\$])|(?<=[)\]}%\d][.!?])\s+(?=[A-Z]))"
 )
 _OPENING = re.compile(r"\\\[|\$\$|```|\\begin\{([^{}\n]{1,40})\}")

@@ -15,15 +15,18 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal
 
+from tqdm import tqdm
+
 from annotate.judge import JudgeSettings, error_share, judge
 from annotate.rules import RULES, vote
+from annotate.strategy import prompt_folder
 from prm import jsonl
 from prm.config import MAY_CHANGE
 from prm.engines import EngineConfig, load
 from prm.errors import ConfigError, EngineError
 from prm.progress import track
 from prm.records import STRICT, Annotation, Judgment, Solution
-from prm.run import Counts, Run
+from prm.run import Counts, Run, fingerprint
 from prm.sources import Source, identify, solutions
 
 
@@ -84,7 +87,12 @@ class _Votes:
 def run(config: Config) -> Counts:
     """Annotate a file of solutions; resumes where an earlier attempt stopped."""
     _check(config)
-    with Run(config.out, "annotate", config, {"source": identify(config.source)}) as folder:
+    inputs = {"source": identify(config.source)}
+    for index, voter in enumerate(config.judges):
+        # The words of the prompts decide what is written, as much as their set's name.
+        prompts = prompt_folder(voter.settings.prompts)
+        inputs[f"judges[{index}].settings.prompts"] = fingerprint(prompts)
+    with Run(config.out, "annotate", config, inputs) as folder:
         if folder.counts is not None:
             return folder.counts
         items = list(solutions(config.source))
@@ -128,14 +136,16 @@ def _run_judge(
             engine = load(voter.engine)
             try:
                 cast = judge(
-                    track(remaining, f"annotate {voter.engine.name}"),
+                    remaining,
                     engine,
                     voter.strategies,
                     settings=voter.settings,
                     retries=voter.retries,
                     chunk=config.chunk,
                 )
-                _write(out, zip(remaining, cast, strict=True), config.chunk)
+                pairs = zip(remaining, cast, strict=True)
+                bar = track(pairs, f"annotate {voter.engine.name}", total=len(remaining))
+                _write(out, _counting_tokens(bar), config.chunk)
             finally:
                 engine.close()
         out.commit()
@@ -145,6 +155,17 @@ def _run_judge(
 def _remaining(items: Sequence[Solution], out: jsonl.Writer) -> list[Solution]:
     done = set(out.finished)
     return [item for item in items if item.id not in done]
+
+
+def _counting_tokens(
+    bar: tqdm[tuple[Solution, tuple[Judgment, ...]]],
+) -> Iterator[tuple[Solution, tuple[Judgment, ...]]]:
+    """Pass on what the bar iterates over, showing the tokens spent so far."""
+    tokens = 0
+    for item, cast in bar:
+        tokens += sum(sum(judgment.usage.values()) for judgment in cast)
+        bar.set_postfix_str(f"{tokens:,} tokens", refresh=False)
+        yield item, cast
 
 
 def _write(

@@ -51,12 +51,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stage = importlib.import_module(STAGES[options.command][0])
             _run_stage(options.command, stage, configuration.load(stage.Config, path, overrides))
     except PRMError as error:
-        print(f"prm {options.command}: {error}", file=sys.stderr)
-        return 2
+        problem = str(error)
     except KeyboardInterrupt:
         print(f"\nprm {options.command}: interrupted; the same command resumes", file=sys.stderr)
         return 130
-    return 0
+    else:
+        return 0
+    # Only here, where the failed stage is gone: its progress bar has ended its line.
+    print(f"prm {options.command}: {problem}", file=sys.stderr)
+    return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         stage = commands.add_parser(name, help=purpose, description=purpose, add_help=False)
         stage.add_argument("-h", "--help", action=_KeysAction, stage=name)
         _add_arguments(stage, "?")
-    recipe = commands.add_parser("run", help="all stages of a recipe, one after the other")
+    purpose = "all stages of a recipe, one after the other"
+    recipe = commands.add_parser("run", help=purpose, description=purpose)
     _add_arguments(recipe, None)
     commands.add_parser("doctor", help="what this machine can run, and what to install")
     return parser

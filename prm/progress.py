@@ -15,17 +15,20 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 
-def track(items: Iterable[T], stage: str, unit: str = "solution") -> tqdm[T]:
+def track(
+    items: Iterable[T], stage: str, unit: str = "solution", total: int | None = None
+) -> tqdm[T]:
     """Iterate over `items`, showing progress under the stage's name.
 
-    The returned bar also takes `set_postfix_str` for what a stage wants to add (tokens).
+    The returned bar also takes `set_postfix_str` for what a stage wants to add (tokens). What
+    cannot tell its length needs `total` for a remaining time.
     """
     interactive = sys.stderr.isatty()
     return tqdm(
         items,
         desc=stage,
         unit=f" {unit}s",
-        total=len(items) if isinstance(items, Sized) else None,
+        total=len(items) if isinstance(items, Sized) else total,
         mininterval=0.2 if interactive else 30.0,
         dynamic_ncols=interactive,
         smoothing=0.05,

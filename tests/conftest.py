@@ -45,3 +45,16 @@ def vllm_engine(causal_lm: Path) -> Iterator[Engine]:
     engine = engines.load(EngineConfig(model=str(causal_lm), kind="vllm", dtype="float32"))
     yield engine
     engine.close()
+
+
+@pytest.fixture(scope="session")
+def tiny_prm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `model` folder of a reward model trained for a few steps on `sums`."""
+    import sums
+
+    from prm.train import stage
+
+    folder = tmp_path_factory.mktemp("tiny-prm")
+    data = sums.write(folder / "labelled.jsonl", sums.labelled(24))
+    stage.run(sums.config(folder / "run", data, trainer={"max_steps": 20}))
+    return folder / "run" / "model"

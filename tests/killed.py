@@ -24,9 +24,21 @@ from typing import Any
 
 import annotate.sample
 import annotate.stage
+import verify.stage  # noqa: F401 - so that no child has to
+from prm import jsonl, records
 from prm.cli import main
 from prm.engines import EngineConfig, Request
 from prm.engines.fake import ScriptedEngine
+
+RECORDS = (
+    annotate.stage._Votes,
+    records.Annotation,
+    records.Failure,
+    records.LabelledSolution,
+    records.Problem,
+    records.Rejection,
+    records.Solution,
+)
 
 
 def reply(request: Request) -> str:
@@ -74,6 +86,9 @@ def child(arguments: list[str], point: int | None) -> int:
 def run(folder: str, points: str, arguments: list[str]) -> int:
     """See above; returns the number of points."""
     annotate.stage.load = annotate.sample.load = engine
+    # Built once here rather than in every child.
+    for record in RECORDS:
+        jsonl._adapter(record)
     assert child([*arguments, f"out={folder}/whole"], None) == 0
     tried = 0
     for point in itertools.count() if points == "all" else map(int, points.split(",")):

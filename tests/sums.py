@@ -6,12 +6,16 @@ import random
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from prm import jsonl
 from prm.records import LabelledSolution, Solution
 from prm.render import RenderSettings
 from prm.sources import Source
 from prm.train.scratch import ScratchConfig
 from prm.train.stage import Config
+
+torch.set_num_threads(1)  # on matrices this small, threads cost more than they save
 
 SMALL = ScratchConfig(vocab_size=320, hidden_size=32, layers=2, heads=2, intermediate_size=64)
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotate.split import Config, run, split, split_steps
@@ -51,6 +51,7 @@ def squeezed(text: str) -> str:
     return "".join(text.split())
 
 
+@settings(deadline=None)
 @given(texts.filter(lambda text: text.strip() != ""))
 def test_word_for_word(text: str) -> None:
     steps = split_steps(text)
@@ -70,6 +71,7 @@ BLOCKS = [
 ]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=4),
     st.lists(
@@ -100,7 +102,8 @@ def test_blocks_are_never_cut(blocks: list[str], between: list[str]) -> None:
         ("He has 3.5 eggs, i.e. few.", ["He has 3.5 eggs, i.e. few."]),
         ("Dr. Who sees Mr. Fox vs. Mrs. Owl.", ["Dr. Who sees Mr. Fox vs. Mrs. Owl."]),
         ("It is 18. So 18. It ends.", ["It is 18.", "So 18.", "It ends."]),
-        ("1. Add them", ["1. Add them"]),
+        ("1. Add them. So 3.", ["1. Add them.", "So 3."]),
+        ("Is it so? 12. Add them", ["Is it so? 12. Add them"]),
         ("We get\n\n$$x = 1$$\n\nso x is 1.", ["We get\n\n$$x = 1$$", "so x is 1."]),
         ("Open \\[ a\n\nb", ["Open \\[ a", "b"]),  # never closed: protects nothing
         ("\\begin{a} x\n\ny \\end{b}", ["\\begin{a} x", "y \\end{b}"]),
@@ -108,9 +111,6 @@ def test_blocks_are_never_cut(blocks: list[str], between: list[str]) -> None:
     ],
 )
 def test_examples(text: str, steps: list[str]) -> None:
-    if text.startswith("1."):  # a number of a list is no end of a sentence followed by nothing
-        assert split_steps(text)[-1].endswith("Add them")
-        return
     assert list(split_steps(text)) == steps
 
 

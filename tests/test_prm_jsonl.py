@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prm import jsonl
@@ -269,6 +269,7 @@ records = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(records)
 def test_round_trip(record: Any) -> None:
     line = jsonl.encode(record)
@@ -380,7 +381,7 @@ def test_writing_whole_files_is_all_or_nothing(
     before = path.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(os, call, _fail)
-        with pytest.raises(ConfigError, match="cannot be written .No space left"):
+        with pytest.raises(ConfigError, match=r"cannot be written .No space left"):
             jsonl.write(path, ITEMS)
     assert path.read_bytes() == before
     assert [item.name for item in tmp_path.iterdir()] == ["f.jsonl"]

@@ -186,7 +186,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "x"):
-        with pytest.raises(ConfigError, match="cannot be written .*; set `out`"):
+        with pytest.raises(ConfigError, match=r"cannot be written .*; set `out`"):
             Run(folder, "stage", Config(out=""))
 
 

@@ -45,7 +45,7 @@ class PredictorConfig:
     annotations: str | None = None
     voters: list[str] | None = None
     baseline: Baseline | None = None
-    threshold: float | str = 0.5
+    threshold: float | int | str = 0.5
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Predictor:
     """A predictor ready to score tasks; a checkpoint is loaded once.
 
     Raises:
-        ConfigError: not exactly one kind is set.
+        ConfigError: not exactly one kind is set, or a voter that no annotation has.
     """
 
     def __init__(self, config: PredictorConfig) -> None:
@@ -77,6 +77,13 @@ class Predictor:
             if config.annotations
             else {}
         )
+        known = {vote.strategy for item in self._annotations.values() for vote in item.judgments}
+        unknown = sorted(set(config.voters or ()) - known)
+        if unknown:
+            raise ConfigError(
+                f"predictor {config.name!r}: no annotation has a voter {unknown[0]!r}; there are "
+                + (", ".join(sorted(known)) or "none")
+            )
 
     @property
     def declared_threshold(self) -> tuple[float, str]:

@@ -19,7 +19,7 @@ from universalbench.predictors import Predictions, Predictor, PredictorConfig
 from universalbench.report.page import write_page
 from universalbench.report.table import format_table
 from universalbench.tasks import Task, TaskConfig, load
-from universalbench.thresholds import Chosen, choose
+from universalbench.thresholds import Chosen, check, choose
 
 
 @dataclass
@@ -43,6 +43,8 @@ def run(config: Config) -> Counts:
         names = [entry.name for entry in entries]
         if not names or len(set(names)) < len(names):
             raise ConfigError(f"bench needs `{name}`, each with a name of its own")
+    for entry in config.predictors:
+        check(entry, [task.name for task in config.tasks])
     with Run(config.out, "bench", config, _inputs(config)) as folder:
         if folder.counts is None:
             tasks = [load(task) for task in config.tasks]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from prm import metrics
 from prm.errors import ConfigError
-from universalbench.predictors import Predictor
+from universalbench.predictors import Predictor, PredictorConfig
 from universalbench.tasks import Task
 
 
@@ -17,6 +17,19 @@ class Chosen:
 
     value: float
     source: str
+
+
+def check(config: PredictorConfig, tasks: Sequence[str]) -> None:
+    """Refuse a threshold that is neither a number, nor `declared`, nor one of the tasks' names.
+
+    Raises:
+        ConfigError: names the predictor and the tasks.
+    """
+    if isinstance(config.threshold, str) and config.threshold not in ("declared", *tasks):
+        raise ConfigError(
+            f"predictor {config.name!r}: threshold {config.threshold!r} is neither a number nor "
+            f"declared nor a task ({', '.join(tasks)})"
+        )
 
 
 def choose(
@@ -30,20 +43,16 @@ def choose(
         scores: task name → this predictor's scores there.
 
     Raises:
-        ConfigError: the configuration names none of these.
+        ConfigError: see `check`.
     """
+    check(predictor.config, [task.name for task in tasks])
     wanted = predictor.config.threshold
     if not isinstance(wanted, str):
         return Chosen(float(wanted), "given")
     if wanted == "declared":
         value, split = predictor.declared_threshold
         return Chosen(value, split)
-    task = next((task for task in tasks if task.name == wanted), None)
-    if task is None:
-        raise ConfigError(
-            f"predictor {predictor.config.name!r}: threshold {wanted!r} is neither a number nor "
-            f"declared nor a task ({', '.join(task.name for task in tasks)})"
-        )
+    task = next(task for task in tasks if task.name == wanted)
     return Chosen(tune(task, scores[task.name]), f"best on {task.name} itself")
 
 

@@ -129,7 +129,8 @@ def _prepare_zero3(arguments: TrainingArguments) -> None:
     import deepspeed
 
     key = "zero_optimization.stage3_gather_16bit_weights_on_model_save"
-    if not arguments.deepspeed_plugin.hf_ds_config.get_value(key, False):
+    plugin: Any = arguments.deepspeed_plugin
+    if not plugin.hf_ds_config.get_value(key, False):
         raise ConfigError(
             f"ZeRO-3 leaves no model without {key} (accelerate: zero3_save_16bit_model); set it"
         )
@@ -296,6 +297,15 @@ def _arguments(config: Config) -> TrainingArguments:
         ) from None
 
 
+def _gathered(model: torch.nn.Module) -> contextlib.AbstractContextManager[Any]:
+    """While open, all parameters are whole; ZeRO-3 keeps a part of each on every device."""
+    if not is_deepspeed_zero3_enabled():
+        return contextlib.nullcontext()
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters(list(model.parameters()))
+
+
 def _save(
     trainer: PRMTrainer,
     tokenizer: Any,
@@ -309,8 +319,12 @@ def _save(
         shutil.rmtree(temporary, ignore_errors=True)
     model = trainer.accelerator.unwrap_model(trainer.model)
     if hasattr(model, "merge_and_unload"):
-        trainer.model = model.merge_and_unload()
-    trainer.save_model(str(temporary))
+        with _gathered(model):
+            merged = model.merge_and_unload()
+            if trainer.is_world_process_zero():
+                merged.save_pretrained(temporary)
+    else:
+        trainer.save_model(str(temporary))
     if trainer.is_world_process_zero():
         (temporary / "training_args.bin").unlink(missing_ok=True)  # a pickle
         tokenizer.save_pretrained(temporary)

@@ -1,0 +1,422 @@
+"""Benchmarks end to end: tasks, predictors, thresholds, and what the reports say."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import sums
+
+from prm import jsonl
+from prm.config import load as load_config
+from prm.errors import CheckpointError, ConfigError, RecordError
+from prm.records import Annotation, Judgment, LabelledSolution, Solution
+from prm.score import ScorerConfig, TransformersScorer, score
+from prm.sources import Place, Source
+from prm.zoo import aurora
+from universalbench import stage
+from universalbench.predictors import Predictor, PredictorConfig, baseline_scores
+from universalbench.report.page import write_page
+from universalbench.report.table import format_table
+from universalbench.tasks import TaskConfig, load
+from universalbench.thresholds import choose, tune
+
+GOLDEN = Path(__file__).parent / "golden" / "bench_table.txt"
+
+ROWS = [
+    # id, steps, first wrong step
+    ("p-0", ["1 + 1 = 2", "2 + 2 = 5", "so 5"], 1),
+    ("p-1", ["3 + 3 = 6", "so 6"], -1),
+    ("p-2", ["4 + 4 = 9"], 0),
+    ("p-3", ["5 + 5 = 10", "10 + 1 = 11", "so 11"], -1),
+]
+
+VOTES = {
+    # Strategy → verdicts per solution; the rule abstains where it sees no equation.
+    "rule": [(1.0, 0.0, None), (1.0, None), (0.0,), (1.0, 1.0, None)],
+    "judge": [(1.0, 1.0, 0.0), (1.0, 0.0), (0.0,), (1.0, 1.0, 1.0)],
+}
+
+
+def processbench_row(id: str, steps: list[str], label: int) -> dict:
+    return {
+        "id": id,
+        "generator": "some-model",
+        "problem": f"Problem {id}?",
+        "steps": steps,
+        "final_answer_correct": label == -1,
+        "label": label,
+    }
+
+
+@pytest.fixture
+def processbench(tmp_path):
+    path = tmp_path / "processbench.json"
+    path.write_text(json.dumps([processbench_row(*row) for row in ROWS]))
+    return TaskConfig("first", "processbench", Source(format="processbench", path=str(path)))
+
+
+@pytest.fixture
+def full(tmp_path):
+    """The same solutions with a label for every step; after an error all is wrong."""
+    items = [
+        LabelledSolution(
+            solution=Solution(id=id, problem=f"Problem {id}?", steps=tuple(steps), reference="r"),
+            labels=tuple(float(first == -1 or index < first) for index in range(len(steps))),
+        )
+        for id, steps, first in ROWS
+    ]
+    jsonl.write(tmp_path / "full.jsonl", items)
+    return TaskConfig("full", "steps", Source(path=str(tmp_path / "full.jsonl")))
+
+
+@pytest.fixture
+def annotations(tmp_path):
+    items = [
+        Annotation(
+            solution=Solution(id=id, problem=f"Problem {id}?", steps=tuple(steps)),
+            judgments=tuple(
+                Judgment(judge="rules", strategy=strategy, verdicts=verdicts[index])
+                for strategy, verdicts in VOTES.items()
+            ),
+        )
+        for index, (id, steps, _) in enumerate(ROWS)
+    ]
+    jsonl.write(tmp_path / "annotations.jsonl", items)
+    return tmp_path / "annotations.jsonl"
+
+
+def bench(out: Path, tasks, *predictors: PredictorConfig) -> dict:
+    stage.run(stage.Config(out=str(out), tasks=list(tasks), predictors=list(predictors)))
+    return json.loads((out / "results.json").read_text())
+
+
+# ── tasks ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_processbench_task(processbench):
+    task = load(processbench)
+    assert (task.name, task.kind, task.wrong) == ("first", "processbench", None)
+    assert task.first_errors == [1, -1, 0, -1]
+    assert [list(item.steps) for item in task.solutions] == [steps for _, steps, _ in ROWS]
+
+
+def test_processbench_task_with_references_joined(processbench, tmp_path):
+    problem = {"id": "x", "problem": "problem P-0", "answer": "4", "reference": "2 + 2 = 4"}
+    (tmp_path / "problems.jsonl").write_text(json.dumps(problem) + "\n")
+    processbench.source.references = Place(path=str(tmp_path / "problems.jsonl"))
+    assert [item.reference for item in load(processbench).solutions] == ["2 + 2 = 4", *[None] * 3]
+
+
+def test_processbench_task_needs_its_format(full):
+    with pytest.raises(ConfigError, match=r"needs source\.format processbench"):
+        load(TaskConfig("x", "processbench", full.source))
+
+
+@pytest.mark.parametrize("label", [3, -2, None, "1"])
+def test_processbench_labels_that_name_no_step(tmp_path, label):
+    row = processbench_row("p", ["a", "b", "c"], 0) | {"label": label}
+    (tmp_path / "bad.json").write_text(json.dumps([row]))
+    source = Source(format="processbench", path=str(tmp_path / "bad.json"))
+    with pytest.raises(RecordError, match=r"bad\.json:1: .*label"):
+        load(TaskConfig("x", "processbench", source))
+
+
+def test_steps_task(full):
+    task = load(full)
+    assert task.first_errors == [1, -1, 0, -1]
+    assert task.wrong == [[False, True, True], [False] * 2, [True], [False] * 3]
+
+
+def test_steps_task_refuses_opinions(tmp_path):
+    [soft] = sums.labelled(1)
+    jsonl.write(
+        tmp_path / "soft.jsonl", [LabelledSolution(solution=soft.solution, labels=(1.0, 0.5, 0.0))]
+    )
+    with pytest.raises(RecordError, match="'sum-0' has soft labels; a benchmark needs 0 or 1"):
+        load(TaskConfig("x", "steps", Source(path=str(tmp_path / "soft.jsonl"))))
+
+
+def test_an_empty_benchmark_is_refused(tmp_path):
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(RecordError, match="no solutions"):
+        load(TaskConfig("x", "steps", Source(path=str(tmp_path / "empty.jsonl"))))
+
+
+# ── predictors ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_baselines_by_hand():
+    solution = Solution(id="1", problem="p", steps=("a", "abc", "ab"))
+    assert baseline_scores(solution, "always_right") == [1.0, 1.0, 1.0]
+    assert baseline_scores(solution, "first_wrong") == [0.0, 0.0, 0.0]
+    assert baseline_scores(solution, "long_steps") == [-1.0, -3.0, -2.0]
+    assert baseline_scores(solution, "short_steps") == [1.0, 3.0, 2.0]
+
+
+def test_a_predictor_is_exactly_one_thing(annotations):
+    with pytest.raises(ConfigError, match="'x' needs exactly one of"):
+        Predictor(PredictorConfig("x"))
+    with pytest.raises(ConfigError, match="'x' needs exactly one of"):
+        Predictor(PredictorConfig("x", baseline="first_wrong", annotations=str(annotations)))
+
+
+def test_annotations_vote(annotations, processbench):
+    task = load(processbench)
+    every = Predictor(PredictorConfig("all", annotations=str(annotations))).predict(task)
+    assert every.scores == [[1.0, 0.5, 0.0], [1.0, 0.0], [0.0], [1.0, 1.0, 1.0]]
+    assert every.abstained == 0
+    rule = PredictorConfig("rule", annotations=str(annotations), voters=["rule"])
+    alone = Predictor(rule).predict(task)
+    assert alone.scores == [[1.0, 0.0, 1.0], [1.0, 1.0], [0.0], [1.0, 1.0, 1.0]]
+    assert alone.abstained == 3  # where nobody votes, a step counts as right
+
+
+def test_a_voter_that_nobody_is(annotations):
+    config = PredictorConfig("x", annotations=str(annotations), voters=["rule", "jugde"])
+    with pytest.raises(ConfigError, match="no annotation has a voter 'jugde'; there are judge"):
+        Predictor(config)
+
+
+@pytest.mark.parametrize("change", ["missing", "other steps"])
+def test_annotations_of_other_solutions_are_refused(annotations, processbench, change):
+    rows = [json.loads(line) for line in annotations.read_text().splitlines()]
+    if change == "missing":
+        del rows[2]
+    else:
+        rows[2]["solution"]["steps"] = ["4 + 4 = 8"]
+    annotations.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    predictor = Predictor(PredictorConfig("x", annotations=str(annotations)))
+    with pytest.raises(RecordError, match="no annotation of solution 'p-2' with these steps"):
+        predictor.predict(load(processbench))
+
+
+def test_a_checkpoint_predicts_its_scores(tiny_prm, processbench):
+    task = load(processbench)
+    config = ScorerConfig(str(tiny_prm))
+    expected = [list(row.scores) for row in score(TransformersScorer(config), task.solutions)]
+    assert Predictor(PredictorConfig("m", checkpoint=config)).predict(task).scores == expected
+
+
+# ── thresholds ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_threshold_is_tuned_on_the_task_named_and_used_on_all(processbench, full, tmp_path):
+    other = tmp_path / "other.json"
+    rows = [
+        processbench_row("o-0", ["long wrong step", "ab"], 0),
+        processbench_row("o-1", ["abc"], -1),
+    ]
+    other.write_text(json.dumps(rows))
+    second = TaskConfig("other", "processbench", Source(format="processbench", path=str(other)))
+    length = PredictorConfig("length", baseline="long_steps", threshold="other")
+    results = bench(tmp_path / "run", [processbench, second], length)
+    # Between -15 (the long wrong step) and -3: perfect there, and applied to the first task.
+    assert [row["threshold"] for row in results["rows"]] == [-9.0, -9.0]
+    assert {row["threshold_source"] for row in results["rows"]} == {"best on other itself"}
+    by_task = {row["task"]: row["first_error"] for row in results["rows"]}
+    assert by_task["other"]["f1"] == 1.0
+    # `4 + 4 = 9`, `2 + 2 = 5` and the others have nine characters or fewer, `5 + 5 = 10` more.
+    assert (by_task["first"]["error_accuracy"], by_task["first"]["correct_accuracy"]) == (0.0, 0.5)
+
+
+def test_steps_are_tuned_by_step_f1(full):
+    task = load(full)
+    assert tune(task, [[0.9, 0.2, 0.4], [0.8, 0.6], [0.3], [0.7, 0.9, 0.5]]) == pytest.approx(0.45)
+
+
+def test_a_number_is_taken_as_it_is(processbench):
+    task = load(processbench)
+    predictor = Predictor(PredictorConfig("x", baseline="always_right", threshold=0.25))
+    chosen = choose(predictor, [task], {"first": [[1.0]]})
+    assert (chosen.value, chosen.source) == (0.25, "given")
+
+
+@pytest.mark.parametrize(("text", "value"), [("0", 0.0), ("1", 1.0), ("-2", -2.0), ("0.5", 0.5)])
+def test_whole_numbers_are_thresholds_too(text, value):
+    line = f"predictors=[{{name: a, baseline: long_steps, threshold: {text}}}]"
+    config = load_config(stage.Config, None, ["out=x", line])
+    assert config.predictors[0].threshold == value
+    assert not isinstance(config.predictors[0].threshold, str)
+
+
+def test_the_declared_threshold(tiny_prm, processbench, tmp_path):
+    config = PredictorConfig("m", checkpoint=ScorerConfig(str(tiny_prm)), threshold="declared")
+    [row] = bench(tmp_path / "run", [processbench], config)["rows"]
+    declared = aurora.read_declaration(tiny_prm).threshold
+    assert declared is not None
+    assert (row["threshold"], row["threshold_source"]) == (declared.value, declared.split)
+
+
+def test_a_baseline_declares_nothing(processbench, tmp_path):
+    config = PredictorConfig("b", baseline="first_wrong", threshold="declared")
+    with pytest.raises(CheckpointError, match="'b' declares no threshold; give a number or a task"):
+        bench(tmp_path / "run", [processbench], config)
+
+
+def test_an_unknown_threshold_is_refused_before_anything_runs(processbench, tmp_path):
+    config = PredictorConfig("b", baseline="first_wrong", threshold="gms8k")
+    with pytest.raises(ConfigError, match=r"'gms8k' is neither a number nor declared nor a task"):
+        bench(tmp_path / "run", [processbench], config)
+    assert not (tmp_path / "run").exists()
+
+
+# ── the stage and its reports ────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("keys", [{"tasks": []}, {"predictors": []}, {"twice": "tasks"}])
+def test_tasks_and_predictors_have_names_of_their_own(processbench, tmp_path, keys):
+    config = stage.Config(
+        out=str(tmp_path / "run"),
+        tasks=keys.get("tasks", [processbench] * (2 if keys.get("twice") else 1)),
+        predictors=keys.get("predictors", [PredictorConfig("b", baseline="first_wrong")]),
+    )
+    with pytest.raises(ConfigError, match=r"bench needs `(tasks|predictors)`, each with a name"):
+        stage.run(config)
+
+
+def test_results(processbench, full, annotations, tmp_path, capsys):
+    predictors = [
+        PredictorConfig("all wrong", baseline="first_wrong"),
+        PredictorConfig("rule", annotations=str(annotations), voters=["rule"]),
+        PredictorConfig("votes", annotations=str(annotations), threshold="full"),
+    ]
+    results = bench(tmp_path / "run", [processbench, full], *predictors)
+    first, steps = results["tasks"]
+    assert first == {
+        "name": "first",
+        "kind": "processbench",
+        "solutions": 4,
+        "steps": 9,
+        "erroneous": 2,
+        "with_reference": 0,
+    }
+    assert (steps["with_reference"], steps["wrong_steps"]) == (4, 3)
+    rows = {(row["task"], row["predictor"]): row for row in results["rows"]}
+    assert len(rows) == 6
+
+    wrong = rows["first", "all wrong"]
+    assert wrong["first_error"]["error_accuracy"] == 0.5  # p-2, whose first step is wrong
+    assert wrong["first_error"]["correct_accuracy"] == wrong["first_error"]["f1"] == 0.0
+    assert "steps" not in wrong
+    wrong = rows["full", "all wrong"]["steps"]
+    assert (wrong["true_positive"], wrong["false_positive"]) == (3, 6)
+    assert (wrong["precision"], wrong["recall"], wrong["f1"]) == (1 / 3, 1.0, 0.5)
+    assert wrong["auroc"] == 0.5  # all scores are equal
+
+    rule = rows["full", "rule"]
+    assert rule["first_error"]["f1"] == 1.0
+    assert (rule["steps"]["recall"], rule["steps"]["precision"]) == (2 / 3, 1.0)
+    assert rule["abstained_steps"] == 3
+    votes = rows["full", "votes"]
+    # Best at 0.75: three hits, one false alarm (p-1's last step).
+    assert (votes["threshold"], votes["threshold_source"]) == (0.75, "best on full itself")
+    assert votes["steps"]["f1"] == pytest.approx(6 / 7)
+    assert votes["first_error"]["f1"] == pytest.approx(2 * 1 * 0.5 / 1.5)
+    assert rows["first", "votes"]["threshold"] == 0.75
+
+    assert capsys.readouterr().out == format_table(results) + "\n"
+    before = (tmp_path / "run" / "results.json").stat().st_mtime_ns
+    assert bench(tmp_path / "run", [processbench, full], *predictors) == results
+    assert (tmp_path / "run" / "results.json").stat().st_mtime_ns == before
+    assert capsys.readouterr().out == format_table(results) + "\n"  # and the table once more
+
+
+def test_golden_table(processbench, full, annotations, tmp_path, capsys):
+    predictors = [
+        PredictorConfig("always right", baseline="always_right"),
+        PredictorConfig("long steps", baseline="long_steps", threshold="first"),
+        PredictorConfig("votes", annotations=str(annotations), threshold=0.75),
+    ]
+    bench(tmp_path / "run", [processbench, full], *predictors)
+    assert capsys.readouterr().out == GOLDEN.read_text()
+
+
+class Page(HTMLParser):
+    """Checks that elements close in order; gathers text and table cells."""
+
+    VOID = ("meta", "link", "br")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.text: list[str] = []
+        self.cells: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag == "td":
+            self.cells.append("")
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "td":
+            self.cells[-1] += data
+        self.text.append(data)
+
+
+def test_the_page_is_sound_and_shows_names_as_text(processbench, full, annotations, tmp_path):
+    evil = "<script>alert(1)</script> & \"'"
+    processbench.name = "<b>task</b>"
+    results = bench(
+        tmp_path / "run",
+        [processbench, full],
+        PredictorConfig(evil, baseline="first_wrong"),
+        PredictorConfig("votes", annotations=str(annotations), threshold=0.75),
+    )
+    html = (tmp_path / "run" / "report.html").read_text()
+    page = Page()
+    page.feed(html)
+    page.close()
+    assert page.open == []
+    assert not {"script", "b"} & set(page.tags)
+    assert page.tags.count("table") == page.tags.count("svg") == 2
+    assert page.tags.count("rect") == 4
+    assert page.cells.count(evil) == 2
+    assert any(text.startswith("<b>task</b> (processbench): 4 solutions") for text in page.text)
+    # Self-contained: nothing is fetched from anywhere.
+    assert not [value for name, value in page.attributes if name in ("src", "href")]
+    shown = {row["predictor"]: row for row in results["rows"] if row["task"] == "full"}
+    low, high = shown["votes"]["steps"]["interval"]
+    assert f"85.7 [{100 * low:.1f}, {100 * high:.1f}]" in page.cells
+
+
+def test_a_page_without_rows(tmp_path):
+    write_page(tmp_path / "empty.html", {"tasks": [], "rows": []})
+    page = Page()
+    page.feed((tmp_path / "empty.html").read_text())
+    assert page.open == []
+    assert "table" not in page.tags
+
+
+@pytest.mark.data
+def test_always_right_on_the_real_processbench(data_dir, tmp_path, capsys):
+    path = data_dir / "processbench" / "gsm8k.json"
+    task = TaskConfig("gsm8k", "processbench", Source(format="processbench", path=str(path)))
+    results = bench(
+        tmp_path / "run",
+        [task],
+        PredictorConfig("always right", baseline="always_right"),
+        PredictorConfig("long steps", baseline="long_steps", threshold="gsm8k"),
+    )
+    assert (results["tasks"][0]["solutions"], results["tasks"][0]["erroneous"]) == (400, 207)
+    right, long = (row["first_error"] for row in results["rows"])
+    assert (right["erroneous"], right["correct"]) == (207, 193)
+    assert (right["error_accuracy"], right["correct_accuracy"], right["f1"]) == (0.0, 1.0, 0.0)
+    assert 0.1 < long["f1"] < 0.4  # what a look at the length alone earns
+    labels = [row["label"] for row in json.loads(path.read_bytes())]
+    assert sum(label != -1 for label in labels) == 207
