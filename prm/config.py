@@ -62,8 +62,8 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 MAY_CHANGE = {"may_change": True}
-"""Metadata of a field that does not decide what a stage writes: where, or how fast. It may
-differ when a run is resumed."""
+"""Metadata of a field that does not decide what a stage writes: how fast it works, or where an
+input lies whose content is compared. It may differ when a run is resumed."""
 
 
 def identity(config: Any) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from typing import Any, Literal, TypeVar
 from pydantic_core import from_json
 
 from prm import jsonl
+from prm.config import MAY_CHANGE
 from prm.errors import ConfigError, RecordError
 from prm.records import LabelledSolution, Problem, Solution, problem_key
 from prm.run import fingerprint
@@ -57,7 +58,7 @@ class Place:
     format: Literal[
         "records", "gsm8k", "gsm8k_solutions", "processbench", "prmbench", "stepwise", "columns"
     ] = "records"
-    path: str | None = None
+    path: str | None = field(default=None, metadata=MAY_CHANGE)  # its content is compared
     hub: str | None = None
     subset: str | None = None
     split: str = "test"

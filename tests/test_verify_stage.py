@@ -217,6 +217,13 @@ def test_another_input_is_refused(tmp_path: Path) -> None:
         run(settings)
 
 
+def test_an_input_that_moved_is_the_same_input(tmp_path: Path) -> None:
+    settings = made(tmp_path)
+    counts = run(settings)
+    moved = Path(settings.annotations).rename(tmp_path / "moved.jsonl")
+    assert run(dataclasses.replace(settings, annotations=str(moved))) == counts
+
+
 @pytest.mark.parametrize("cut", [1, 5, 40, 200])
 def test_torn_input_is_refused_before_anything_is_written(tmp_path: Path, cut: int) -> None:
     settings = made(tmp_path)

@@ -13,10 +13,11 @@ threshold. Where the threshold comes from is declared with the predictor:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from prm import jsonl
+from prm.config import MAY_CHANGE
 from prm.errors import CheckpointError, ConfigError, RecordError
 from prm.records import Annotation, Solution
 from prm.score import ScorerConfig, TransformersScorer, score
@@ -42,7 +43,7 @@ class PredictorConfig:
 
     name: str
     checkpoint: ScorerConfig | None = None
-    annotations: str | None = None
+    annotations: str | None = field(default=None, metadata=MAY_CHANGE)  # content is compared
     voters: list[str] | None = None
     baseline: Baseline | None = None
     threshold: float | int | str = 0.5

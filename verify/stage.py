@@ -53,7 +53,7 @@ class Config:
     """
 
     out: str
-    annotations: str
+    annotations: str = field(metadata=MAY_CHANGE)  # its content is compared
     rules: Rules = field(default_factory=Rules)
     chunk: int = field(default=256, metadata=MAY_CHANGE)
 

@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from prm import jsonl, metrics
+from prm.config import MAY_CHANGE
 from prm.errors import ConfigError, RecordError
 from prm.progress import track
 from prm.records import Ranking, Solution, StepScores
@@ -45,7 +46,7 @@ class Config:
 
     out: str
     source: Source
-    scores: str
+    scores: str = field(metadata=MAY_CHANGE)  # its content is compared
     aggregations: list[Aggregation] = field(default_factory=lambda: list(AGGREGATIONS))
     n: list[int] = field(default_factory=lambda: [1, 2, 4, 8])
 
