@@ -124,13 +124,15 @@ def zero(folder: Path, level: int, **keys) -> str:
 
 
 @needs_deepspeed
-@pytest.mark.parametrize("level", [2, 3])
-def test_deepspeed_equals_one_process(tmp_path, data, causal_lm, level):
+@pytest.mark.parametrize(("level", "lora"), [(2, False), (3, False), (3, True)])
+def test_deepspeed_equals_one_process(tmp_path, data, causal_lm, level, lora):
     """The first run on a machine compiles an optimizer for a minute."""
-    stage.run(one(tmp_path / "one", data, model=str(causal_lm)))
+    low_rank = {"lora_r": 4, "lora_dropout": 0.0, "lora_target_modules": ["q_proj", "v_proj"]}
+    keys = {"model": str(causal_lm), "peft": low_rank if lora else {}}
+    stage.run(one(tmp_path / "one", data, **keys))
     gather = {"stage3_gather_16bit_weights_on_model_save": True} if level == 3 else {}
     trainer = {"deepspeed": zero(tmp_path, level, **gather)}
-    ended = launch(two(tmp_path / "two", data, model=str(causal_lm), trainer=trainer))
+    ended = launch(two(tmp_path / "two", data, **keys, trainer=trainer))
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert distance(tmp_path / "one", tmp_path / "two") < 5e-5
 

@@ -25,7 +25,6 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer import TRAINER_STATE_NAME
 
 from prm import jsonl, sources
@@ -34,6 +33,7 @@ from prm.records import Failure, LabelledSolution
 from prm.render import Renderer, RenderSettings
 from prm.run import Counts, Run
 from prm.sources import Place, Source
+from prm.train import zero3
 from prm.train.card import write_card
 from prm.train.data import StepDataset, collate, separate_leaks, split
 from prm.train.scratch import ScratchConfig, make_model, make_tokenizer
@@ -92,8 +92,7 @@ def run(config: Config) -> Counts | None:
         for index, place in enumerate(places)
     }
     arguments = _arguments(config)  # joins the process group, before any model is made
-    if is_deepspeed_zero3_enabled():
-        _prepare_zero3(arguments)
+    zero3.prepare(arguments)
     main = PartialState().is_main_process
     with contextlib.ExitStack() as stack:
         folder: Run | None = None
@@ -122,19 +121,6 @@ def _check(config: Config) -> None:
         raise ConfigError(f"held_out is {config.held_out}; it must lie between 0 and 1")
     if config.reference != "none" and not config.render.takes_reference:
         raise ConfigError("render.takes_reference is false; set reference: none to agree")
-
-
-def _prepare_zero3(arguments: TrainingArguments) -> None:
-    """Refuse what would end without weights; start DeepSpeed, which shards models as they load."""
-    import deepspeed
-
-    key = "zero_optimization.stage3_gather_16bit_weights_on_model_save"
-    plugin: Any = arguments.deepspeed_plugin
-    if not plugin.hf_ds_config.get_value(key, False):
-        raise ConfigError(
-            f"ZeRO-3 leaves no model without {key} (accelerate: zero3_save_16bit_model); set it"
-        )
-    deepspeed.init_distributed(arguments.ddp_backend)
 
 
 def _train(config: Config, arguments: TrainingArguments, folder: Run | None) -> None:
@@ -297,15 +283,6 @@ def _arguments(config: Config) -> TrainingArguments:
         ) from None
 
 
-def _gathered(model: torch.nn.Module) -> contextlib.AbstractContextManager[Any]:
-    """While open, all parameters are whole; ZeRO-3 keeps a part of each on every device."""
-    if not is_deepspeed_zero3_enabled():
-        return contextlib.nullcontext()
-    import deepspeed
-
-    return deepspeed.zero.GatheredParameters(list(model.parameters()))
-
-
 def _save(
     trainer: PRMTrainer,
     tokenizer: Any,
@@ -319,7 +296,7 @@ def _save(
         shutil.rmtree(temporary, ignore_errors=True)
     model = trainer.accelerator.unwrap_model(trainer.model)
     if hasattr(model, "merge_and_unload"):
-        with _gathered(model):
+        with zero3.gathered(model):
             merged = model.merge_and_unload()
             if trainer.is_world_process_zero():
                 merged.save_pretrained(temporary)
