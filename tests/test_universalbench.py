@@ -229,8 +229,8 @@ def test_steps_are_tuned_by_step_f1(full):
 
 def test_a_number_is_taken_as_it_is(processbench):
     task = load(processbench)
-    predictor = Predictor(PredictorConfig("x", baseline="always_right", threshold=0.25))
-    chosen = choose(predictor, [task], {"first": [[1.0]]})
+    config = PredictorConfig("x", baseline="always_right", threshold=0.25)
+    chosen = choose(config, None, [task], {"first": [[1.0]]})
     assert (chosen.value, chosen.source) == (0.25, "given")
 
 

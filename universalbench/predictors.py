@@ -18,9 +18,10 @@ from typing import Literal
 
 from prm import jsonl
 from prm.config import MAY_CHANGE
-from prm.errors import CheckpointError, ConfigError, RecordError
+from prm.errors import ConfigError, RecordError
 from prm.records import Annotation, Solution
 from prm.score import ScorerConfig, TransformersScorer, score
+from prm.zoo.aurora import Threshold
 from universalbench.tasks import Task
 from verify import votes
 
@@ -87,14 +88,9 @@ class Predictor:
             )
 
     @property
-    def declared_threshold(self) -> tuple[float, str]:
-        """The checkpoint's own threshold and the split it was chosen on."""
-        threshold = self._scorer.declaration.threshold if self._scorer else None
-        if threshold is None:
-            raise CheckpointError(
-                f"predictor {self.config.name!r} declares no threshold; give a number or a task"
-            )
-        return threshold.value, threshold.split
+    def declared(self) -> Threshold | None:
+        """The checkpoint's own threshold, if it declares one."""
+        return self._scorer.declaration.threshold if self._scorer else None
 
     def predict(self, task: Task) -> Predictions:
         """Score every step of a task.

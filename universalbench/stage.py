@@ -15,6 +15,7 @@ from prm.progress import track
 from prm.records import first_error
 from prm.run import Counts, Run, fingerprint
 from prm.sources import identify
+from prm.zoo.aurora import Threshold
 from universalbench.predictors import Predictions, Predictor, PredictorConfig
 from universalbench.report.page import write_page
 from universalbench.report.table import format_table
@@ -48,15 +49,16 @@ def run(config: Config) -> Counts:
     with Run(config.out, "bench", config, _inputs(config)) as folder:
         if folder.counts is None:
             tasks = [load(task) for task in config.tasks]
-            # Rows that differ in nothing but their threshold share one pass of the model.
-            scored: dict[str, dict[str, Predictions]] = {}
+            # Rows that differ in nothing but their threshold share one pass of one model.
+            scored: dict[str, tuple[dict[str, Predictions], Threshold | None]] = {}
             rows: list[dict[str, Any]] = []
             for entry in track(config.predictors, "bench", "predictor"):
-                predictor = Predictor(entry)
                 key = repr(replace(entry, name="", threshold=0.0))
                 if key not in scored:
-                    scored[key] = {task.name: predictor.predict(task) for task in tasks}
-                rows += _measure(predictor, tasks, scored[key])
+                    predictor = Predictor(entry)
+                    found = {task.name: predictor.predict(task) for task in tasks}
+                    scored[key] = found, predictor.declared
+                rows += _measure(entry, tasks, *scored[key])
             results = {"tasks": [_describe(task) for task in tasks], "rows": rows}
             text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
             jsonl.write_text(folder.path("results.json"), text + "\n")
@@ -94,15 +96,18 @@ def _describe(task: Task) -> dict[str, Any]:
 
 
 def _measure(
-    predictor: Predictor, tasks: list[Task], predictions: dict[str, Predictions]
+    entry: PredictorConfig,
+    tasks: list[Task],
+    predictions: dict[str, Predictions],
+    declared: Threshold | None,
 ) -> list[dict[str, Any]]:
     scores = {name: prediction.scores for name, prediction in predictions.items()}
-    threshold = choose(predictor, tasks, scores)
+    threshold = choose(entry, declared, tasks, scores)
     rows = []
     for task in tasks:
         row: dict[str, Any] = {
             "task": task.name,
-            "predictor": predictor.config.name,
+            "predictor": entry.name,
             "threshold": threshold.value,
             "threshold_source": threshold.source,
             "abstained_steps": predictions[task.name].abstained,

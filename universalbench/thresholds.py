@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from prm import metrics
-from prm.errors import ConfigError
-from universalbench.predictors import Predictor, PredictorConfig
+from prm.errors import CheckpointError, ConfigError
+from prm.zoo.aurora import Threshold
+from universalbench.predictors import PredictorConfig
 from universalbench.tasks import Task
 
 
@@ -33,25 +34,33 @@ def check(config: PredictorConfig, tasks: Sequence[str]) -> None:
 
 
 def choose(
-    predictor: Predictor, tasks: Sequence[Task], scores: Mapping[str, list[list[float]]]
+    config: PredictorConfig,
+    declared: Threshold | None,
+    tasks: Sequence[Task],
+    scores: Mapping[str, list[list[float]]],
 ) -> Chosen:
     """The threshold that a predictor uses on all tasks of a run.
 
     Args:
-        predictor: whose configuration names a number, `declared`, or a task.
+        config: names a number, `declared`, or a task.
+        declared: the checkpoint's own threshold, if it has one.
         tasks: the run's tasks.
         scores: task name → this predictor's scores there.
 
     Raises:
         ConfigError: see `check`.
+        CheckpointError: the checkpoint declares no threshold.
     """
-    check(predictor.config, [task.name for task in tasks])
-    wanted = predictor.config.threshold
+    check(config, [task.name for task in tasks])
+    wanted = config.threshold
     if not isinstance(wanted, str):
         return Chosen(float(wanted), "given")
     if wanted == "declared":
-        value, split = predictor.declared_threshold
-        return Chosen(value, split)
+        if declared is None:
+            raise CheckpointError(
+                f"predictor {config.name!r} declares no threshold; give a number or a task"
+            )
+        return Chosen(declared.value, declared.split)
     task = next(task for task in tasks if task.name == wanted)
     return Chosen(tune(task, scores[task.name]), f"best on {task.name} itself")
 

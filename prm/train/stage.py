@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -31,7 +32,7 @@ from prm import jsonl, sources
 from prm.errors import CheckpointError, ConfigError, PRMError
 from prm.records import Failure, LabelledSolution
 from prm.render import Renderer, RenderSettings
-from prm.run import Counts, Run
+from prm.run import Counts, Run, fingerprint
 from prm.sources import Place, Source
 from prm.train import zero3
 from prm.train.card import write_card
@@ -91,6 +92,8 @@ def run(config: Config) -> Counts | None:
         for name, places in (("sources", config.sources), ("benchmarks", config.benchmarks))
         for index, place in enumerate(places)
     }
+    if config.model is not None and Path(config.model).is_dir():
+        inputs["model"] = fingerprint(config.model)
     arguments = _arguments(config)  # joins the process group, before any model is made
     zero3.prepare(arguments)
     main = PartialState().is_main_process
@@ -257,6 +260,17 @@ def _start(config: Config, training: list[LabelledSolution]) -> tuple[Any, Any]:
     return model, tokenizer
 
 
+_OURS = {
+    "output_dir",
+    "seed",
+    "label_names",
+    "remove_unused_columns",
+    # Workers that outlive an epoch would never hear of the next one's reference drops.
+    "dataloader_persistent_workers",
+}
+"""Keys of `trainer` that the stage sets itself."""
+
+
 def _arguments(config: Config) -> TrainingArguments:
     defaults: dict[str, Any] = {
         "output_dir": str(Path(config.out) / "trainer"),
@@ -270,11 +284,13 @@ def _arguments(config: Config) -> TrainingArguments:
         "dataloader_pin_memory": torch.cuda.is_available(),
         "ddp_find_unused_parameters": False,
     }
-    clash = sorted(
-        {"output_dir", "seed", "label_names", "remove_unused_columns"} & set(config.trainer)
-    )
+    clash = sorted(_OURS & set(config.trainer))
     if clash:
         raise ConfigError(f"trainer.{clash[0]} is set by the stage; leave it out")
+    for known in dataclasses.fields(TrainingArguments):
+        given = config.trainer.get(known.name)
+        if isinstance(given, str) and isinstance(known.default, (int, float)):
+            raise ConfigError(f"trainer.{known.name} is {given!r}; it must be like {known.default}")
     try:
         return TrainingArguments(**(defaults | config.trainer))
     except (TypeError, ValueError) as error:
