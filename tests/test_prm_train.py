@@ -364,6 +364,8 @@ def test_lora_is_merged_into_a_stock_checkpoint(tmp_path, data, causal_lm):
     [
         ({"trainer": {"lerning_rate": 1}}, "lerning_rate"),
         ({"trainer": {"output_dir": "x"}}, r"trainer\.output_dir is set by the stage"),
+        ({"trainer": {"learning_rate": "fast"}}, r"learning_rate is 'fast'; it must be like 5e-05"),
+        ({"trainer": {"dataloader_persistent_workers": True}}, "is set by the stage"),
         ({"peft": {"lora_rank": 8}}, "lora_rank"),
         ({"peft": {"lora_target_modules": ["nowhere"]}}, "nowhere"),
         ({"reference_drop": 1.5}, "reference_drop is 1.5"),
