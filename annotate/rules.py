@@ -20,7 +20,7 @@ _JUDGE = "rules"
 def vote(batch: Sequence[Solution], rules: Sequence[str]) -> list[tuple[Judgment, ...]]:
     """The judgments of the named rules, in their order, for each solution.
 
-    `reference` abstains on a solution without reference, and says so.
+    `reference` abstains on a solution whose true answer is not known, and says so.
     """
     compared = outcomes(batch) if "reference" in rules else [None] * len(batch)
     return [
@@ -37,12 +37,12 @@ def _arithmetic(solution: Solution) -> Judgment:
 
 
 def _reference(solution: Solution, outcome: Comparison | None) -> Judgment:
-    if solution.answer is None or solution.reference is None:
+    if solution.answer is None:
         return Judgment(
             judge=_JUDGE,
             strategy="reference",
             verdicts=(None,) * len(solution.steps),
-            text="the solution has no reference",
+            text="the true answer is not known",
         )
     verdict = "unknown" if outcome is None else outcome.verdict
     return _judgment(

@@ -45,12 +45,21 @@ def test_a_slip() -> None:
     assert "step 0: leaves the reference: 2 + 3 = 6" in found["reference"].text
 
 
-@pytest.mark.parametrize("missing", ["answer", "reference"])
-def test_without_a_reference_the_rule_abstains_and_says_so(missing: str) -> None:
-    found = votes(replace(SLIP, **{missing: None}))
+def test_without_the_true_answer_the_rule_abstains_and_says_so() -> None:
+    found = votes(replace(SLIP, answer=None))
     assert found["reference"].verdicts == (None, None, None)
-    assert found["reference"].text == "the solution has no reference"
+    assert found["reference"].text == "the true answer is not known"
     assert found["arithmetic"].verdicts == (0.0, 0.0, None)
+
+
+@pytest.mark.parametrize(
+    ("solution", "verdicts"), [(RIGHT, (1.0, 1.0, 1.0)), (SLIP, (None, None, 0.0))]
+)
+def test_a_final_answer_without_a_worked_solution_judges_what_states_it(
+    solution: Solution, verdicts: tuple[float | None, ...]
+) -> None:
+    found = votes(replace(solution, reference=None))
+    assert found["reference"].verdicts == verdicts
 
 
 def test_words_alone_get_no_vote_of_arithmetic() -> None:

@@ -365,13 +365,14 @@ def test_lora_is_merged_into_a_stock_checkpoint(tmp_path, data, causal_lm):
         ({"trainer": {"lerning_rate": 1}}, "lerning_rate"),
         ({"trainer": {"output_dir": "x"}}, r"trainer\.output_dir is set by the stage"),
         ({"trainer": {"learning_rate": "fast"}}, r"learning_rate is 'fast'; it must be like 5e-05"),
+        ({"trainer": {"max_steps": 0}}, "start above 0"),
         ({"trainer": {"dataloader_persistent_workers": True}}, "is set by the stage"),
         ({"peft": {"lora_rank": 8}}, "lora_rank"),
         ({"peft": {"lora_target_modules": ["nowhere"]}}, "nowhere"),
         ({"reference_drop": 1.5}, "reference_drop is 1.5"),
         ({"held_out": 0.0}, "held_out is 0.0"),
         ({"render": RenderSettings(takes_reference=False, max_length=256)}, "reference: none"),
-        ({"held_out": 1e-9}, "0 held out"),
+        ({"held_out": 1e-9}, "0 are held out"),
     ],
 )
 def test_wrong_configurations_are_refused(tmp_path, data, keys, message):
@@ -407,3 +408,13 @@ def test_leaks_are_refused_or_set_aside(tmp_path, data):
     assert (counts.read, counts.written, counts.rejected) == (46, 43, {"in a benchmark": 3})
     rejected = list(jsonl.read(tmp_path / "dropped" / "rejected.jsonl", Failure))
     assert [entry.id for entry in rejected] == ["sum-3", "sum-4", "sum-5"]
+
+
+@pytest.mark.parametrize("keep", ["all right", "all wrong"])
+def test_without_both_kinds_of_steps_no_threshold_is_declared(tmp_path, capsys, keep):
+    items = [item for item in sums.labelled(40) if (0.0 in item.labels) == (keep == "all wrong")]
+    data = sums.write(tmp_path / "one-sided.jsonl", items)
+    stage.run(sums.config(tmp_path / "run", data))
+    assert read_declaration(tmp_path / "run" / "model").threshold is None
+    assert "It declares no threshold." in (tmp_path / "run" / "model" / "README.md").read_text()
+    assert "so the checkpoint declares no threshold" in capsys.readouterr().err

@@ -56,25 +56,29 @@ class _Known:
 
 
 def check_values(
-    steps: Sequence[str], problem: str, reference: str, outcome: Outcome
+    steps: Sequence[str], problem: str, reference: str | None, outcome: Outcome
 ) -> list[StepVerdict]:
     """A verdict for every step of a solution.
 
     Args:
         steps: the solution.
         problem: the question.
-        reference: a worked reference solution.
+        reference: a worked reference solution; None where only the final answer is known.
         outcome: how the solution's final answer compares with the true one.
 
     Returns:
         1.0 for all where the answer is equal; where it differs 1.0 before the step that leaves
         the reference and 0.0 from there on; None for all where the comparison is unknown, or
-        a text is too long or the reference without a number.
+        a text is too long or the reference without a number. Without a reference a different
+        answer says only that the last step, which states it, is wrong.
     """
     if outcome == "equal":
         return [StepVerdict(1.0, "the final answer matches")] * len(steps)
     if outcome == "unknown":
         return [StepVerdict(None, "the final answer could not be compared")] * len(steps)
+    if reference is None:
+        unknown = StepVerdict(None, "there is no worked reference to follow")
+        return [unknown] * (len(steps) - 1) + [StepVerdict(0.0, "states a wrong final answer")]
     if max(map(len, [reference, problem, *steps])) > MAX_CHARS:
         return [StepVerdict(None, f"a text is longer than {MAX_CHARS} characters")] * len(steps)
     if not numbers(reference):

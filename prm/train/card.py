@@ -15,8 +15,7 @@ tags: [process-reward-model]
 
 # A process reward model
 
-One raw score per step of a solution: {meaning}. A step below {threshold:.4f} counts as wrong;
-that cut maximises {metric} on {split}.
+One raw score per step of a solution: {meaning}. {threshold}
 
 | | |
 |---|---|
@@ -45,16 +44,19 @@ def write_card(folder: str | Path, declaration: Declaration, measured: dict[str,
 
     Args:
         folder: the checkpoint.
-        declaration: what it declares; its threshold must be set.
+        declaration: what it declares.
         measured: the trainer's last evaluation (`eval_loss`, `eval_best_f1`, `eval_auroc`).
     """
-    if declaration.threshold is None:
-        raise ValueError("a card needs a threshold")
+    cut = declaration.threshold
+    threshold = (
+        "It declares no threshold."
+        if cut is None
+        else f"A step below {cut.value:.4f} counts as wrong; that cut maximises {cut.metric} on "
+        f"{cut.split}."
+    )
     text = _CARD.format(
         meaning=declaration.meaning,
-        threshold=declaration.threshold.value,
-        metric=declaration.threshold.metric,
-        split=declaration.threshold.split,
+        threshold=threshold,
         base=declaration.base,
         loss=declaration.loss,
         reference=declaration.reference,

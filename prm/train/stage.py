@@ -131,9 +131,11 @@ def _train(config: Config, arguments: TrainingArguments, folder: Run | None) -> 
     items, leaked = _read(config)
     training, held_out = split(items, config.held_out, config.seed)
     if not training or not held_out:
+        problems = len({item.solution.problem for item in items})
         raise ConfigError(
-            f"{len(training)} solutions to train on and {len(held_out)} held out; "
-            "give more problems, or change `held_out`"
+            f"of {problems} problems, {len(training)} solutions are to train on and "
+            f"{len(held_out)} are held out; give more problems, or change held_out "
+            f"({config.held_out})"
         )
     model, tokenizer = _start(config, training)
     renderer = Renderer(tokenizer, config.render)
@@ -161,11 +163,7 @@ def _train(config: Config, arguments: TrainingArguments, folder: Run | None) -> 
         reference_drop=config.reference_drop,
         loss="squared_error",
         base=config.model or f"none (from nothing, seed {config.seed})",
-        threshold=Threshold(
-            value=measured["eval_best_threshold"],
-            split=f"held-out problems ({len(held_out)} solutions)",
-            metric="F1 of wrong steps",
-        ),
+        threshold=_threshold(measured, len(held_out)),
     )
     _save(trainer, tokenizer, declaration, measured, out)
     if folder is not None:
@@ -179,6 +177,23 @@ def _train(config: Config, arguments: TrainingArguments, folder: Run | None) -> 
         )
         folder.finish(counts, ["model", "rejected.jsonl"])
     trainer.accelerator.wait_for_everyone()
+
+
+def _threshold(measured: dict[str, float], solutions: int) -> Threshold | None:
+    """The best threshold on the held-out problems; None where they cannot show one."""
+    wrong, steps = int(measured["eval_wrong_steps"]), int(measured["eval_steps"])
+    if not 0 < wrong < steps:
+        print(
+            f"train: {wrong} of the {steps} held-out steps are wrong, so the checkpoint declares no "
+            "threshold; raise held_out, or train on solutions with and without errors",
+            file=sys.stderr,
+        )
+        return None
+    return Threshold(
+        value=measured["eval_best_threshold"],
+        split=f"held-out problems ({solutions} solutions, {wrong} of {steps} steps wrong)",
+        metric="F1 of wrong steps",
+    )
 
 
 def _last_checkpoint(folder: Path) -> str | None:
@@ -287,6 +302,8 @@ def _arguments(config: Config) -> TrainingArguments:
     clash = sorted(_OURS & set(config.trainer))
     if clash:
         raise ConfigError(f"trainer.{clash[0]} is set by the stage; leave it out")
+    if config.trainer.get("max_steps") == 0 or config.trainer.get("num_train_epochs") == 0:
+        raise ConfigError("trainer.max_steps and trainer.num_train_epochs start above 0")
     for known in dataclasses.fields(TrainingArguments):
         given = config.trainer.get(known.name)
         if isinstance(given, str) and isinstance(known.default, (int, float)):

@@ -53,7 +53,10 @@ class EpochCallback(TrainerCallback):
 
 
 def step_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """Step metrics on held-out data: AUROC, and F1 of wrong steps at its best threshold."""
+    """Step metrics on held-out data: AUROC, and F1 of wrong steps at its best threshold.
+
+    They mean nothing unless `wrong_steps` lies between 0 and `steps`.
+    """
     labels = np.asarray(prediction.label_ids)
     raw = prediction.predictions
     # In double precision a threshold may lie between neighbouring scores.
@@ -65,4 +68,6 @@ def step_metrics(prediction: EvalPrediction) -> dict[str, float]:
         "auroc": metrics.auroc(wrong, values),
         "best_f1": metrics.step_f1(wrong, values < threshold).f1,
         "best_threshold": threshold,
+        "wrong_steps": float(wrong.sum()),
+        "steps": float(wrong.size),
     }
