@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import logging
 import os
 import sys
@@ -18,7 +19,9 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from prm import config as configuration
+from prm.describe import describe
 from prm.errors import PRMError
+from prm.recipe import Recipe, prepare, require_inputs
 from prm.run import Counts
 
 STAGES = {
@@ -37,9 +40,11 @@ STAGES = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    _quiet_libraries()
-    options = _parser().parse_args(arguments)
+    name = "prm"
     try:
+        _quiet_libraries()
+        options = _parser().parse_args(arguments)
+        name = f"prm {options.command}"
         if options.command == "doctor":
             from prm.doctor import report
 
@@ -53,12 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PRMError as error:
         problem = str(error)
     except KeyboardInterrupt:
-        print(f"\nprm {options.command}: interrupted; the same command resumes", file=sys.stderr)
+        print(f"\n{name}: interrupted; the same command resumes", file=sys.stderr)
         return 130
     else:
         return 0
     # Only here, where the failed stage is gone: its progress bar has ended its line.
-    print(f"prm {options.command}: {problem}", file=sys.stderr)
+    print(f"{name}: {problem}", file=sys.stderr)
     return 2
 
 
@@ -74,7 +79,12 @@ def _parser() -> argparse.ArgumentParser:
         stage.add_argument("-h", "--help", action=_KeysAction, stage=name)
         _add_arguments(stage, "?")
     purpose = "all stages of a recipe, one after the other"
-    recipe = commands.add_parser("run", help=purpose, description=purpose)
+    recipe = commands.add_parser(
+        "run",
+        help=purpose,
+        description=f"{purpose}\n\n{inspect.cleandoc(Recipe.__doc__ or '')}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     _add_arguments(recipe, None)
     commands.add_parser("doctor", help="what this machine can run, and what to install")
     return parser
@@ -103,7 +113,7 @@ class _KeysAction(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         module = importlib.import_module(STAGES[self._stage][0])
-        print(configuration.describe(module.Config))
+        print(describe(module.Config))
         parser.exit()
 
 
@@ -124,13 +134,11 @@ def _run_stage(name: str, stage: Any, config: Any) -> None:
 
 
 def _run_recipe(path: str, overrides: Sequence[str]) -> None:
-    from prm.recipe import Recipe, prepare
-
     recipe = configuration.load(Recipe, path, overrides)
-    # Every stage's configuration is checked before the first stage starts.
-    for name, stage, config in prepare(
-        recipe, path, {key: value[0] for key, value in STAGES.items()}
-    ):
+    # Every stage's configuration and files are checked before the first stage starts.
+    prepared = prepare(recipe, path, {key: value[0] for key, value in STAGES.items()})
+    require_inputs(recipe, path, [(name, config) for name, _, config in prepared])
+    for name, stage, config in prepared:
         print(f"── {name}", flush=True)
         _run_stage(name, stage, config)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import inspect
 import types
 import typing
 from collections.abc import Sequence
@@ -16,12 +15,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from omegaconf import MISSING, Container, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from prm.errors import ConfigError
 
 T = TypeVar("T")
+Layer = tuple[str, DictConfig | ListConfig]
+"""Where values come from, for errors, and the values."""
 
 
 def load(schema: type[T], path: str | Path | None = None, overrides: Sequence[str] = ()) -> T:
@@ -97,30 +98,82 @@ def _read_yaml(path: str | Path) -> DictConfig:
     raise ConfigError(f"{path}: must hold `key: value` lines at its top level")
 
 
-def _fill(schema: type[T], layers: Sequence[tuple[str, DictConfig | ListConfig]]) -> T:
+def _fill(schema: type[T], layers: Sequence[Layer]) -> T:
+    for where, layer in layers:
+        values = OmegaConf.to_container(layer, resolve=False)
+        _refuse_unknown(schema, values, where, "")
+        if isinstance(values, dict) and str(values.get("out", MISSING) or "").strip() == "":
+            raise ConfigError(f"{where}: out is empty; name a folder")
+    merged = _merge(schema, layers)
+    missing = ", ".join(repr(key) for key in sorted(OmegaConf.missing_keys(merged)))
+    if missing:
+        where = " and ".join(name for name, _ in layers) or schema.__name__
+        raise ConfigError(
+            f"{where}: required key {missing} is not set; set it in the file or as key=value"
+        )
+    problem = _problem(merged)
+    if problem:
+        causes = [
+            where
+            for index, (where, _) in enumerate(layers)
+            if _problem(_without(schema, layers, index, merged)) != problem
+        ]
+        where = " and ".join(causes or [name for name, _ in layers]) or schema.__name__
+        raise ConfigError(f"{where}: {problem}")
+    return typing.cast(T, OmegaConf.to_object(merged))
+
+
+def _merge(schema: type, layers: Sequence[Layer]) -> DictConfig:
     merged = OmegaConf.structured(schema)
     for where, layer in layers:
-        _refuse_unknown(schema, OmegaConf.to_container(layer, resolve=False), where, "")
         try:
             merged = OmegaConf.merge(merged, layer)
         except OmegaConfBaseException as error:
-            key = getattr(error, "full_key", None)
-            raise ConfigError(
-                f"{where}: {f'key {key!r}: ' if key else ''}{_first_line(error)}"
-            ) from None
-    where = " and ".join(name for name, _ in layers) or schema.__name__
+            raise ConfigError(f"{where}: {_at_key(error)}") from None
+    return typing.cast(DictConfig, merged)
+
+
+def _without(
+    schema: type, layers: Sequence[Layer], index: int, merged: DictConfig
+) -> DictConfig | None:
+    """The configuration without one layer, but for the required keys that only this one sets.
+
+    An error that is gone without a layer was caused by it.
+    """
     try:
-        missing = ", ".join(repr(key) for key in sorted(OmegaConf.missing_keys(merged)))
-        if missing:
-            raise ConfigError(
-                f"{where}: required key {missing} is not set; set it in the file or as key=value"
-            )
-        result = OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{where}: {_first_line(error)}") from None
-    except ValueError as error:  # a schema's own __post_init__
-        raise ConfigError(f"{where}: {error}") from None
-    return typing.cast(T, result)
+        rest = _merge(schema, [*layers[:index], *layers[index + 1 :]])
+    except ConfigError:
+        return None
+    for key in OmegaConf.missing_keys(rest):
+        OmegaConf.update(
+            rest, key, OmegaConf.select(merged, key, throw_on_resolution_failure=False)
+        )
+    return rest
+
+
+def _problem(node: Container | None, key: str = "") -> str | None:
+    """What a part's own `__post_init__`, or an interpolation, says against it, and at which key."""
+    if node is None:
+        return None
+    try:
+        OmegaConf.to_object(node)
+        return None
+    except (OmegaConfBaseException, ValueError) as error:
+        found = error
+    keys = range(len(node)) if isinstance(node, ListConfig) else list(node)
+    for name in keys:
+        inner = node._get_node(name)
+        if isinstance(inner, Container) and not inner._is_none():
+            step = f"[{name}]" if isinstance(node, ListConfig) else f".{name}"
+            problem = _problem(inner, (key + step).lstrip("."))
+            if problem:
+                return problem
+    return f"{key}: {_first_line(found)}" if key else _first_line(found)
+
+
+def _at_key(error: OmegaConfBaseException, prefix: str = "") -> str:
+    key = getattr(error, "full_key", None)
+    return f"{f'key {prefix + key!r}: ' if key else ''}{_first_line(error)}"
 
 
 def _refuse_unknown(schema: type, values: Any, where: str, prefix: str) -> None:
@@ -128,6 +181,7 @@ def _refuse_unknown(schema: type, values: Any, where: str, prefix: str) -> None:
         return
     hints = typing.get_type_hints(schema)
     for key, value in values.items():
+        name = prefix + str(key)
         if key not in hints:
             close = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.5)
             known = (
@@ -135,18 +189,41 @@ def _refuse_unknown(schema: type, values: Any, where: str, prefix: str) -> None:
                 if close
                 else f"known keys: {', '.join(hints)}"
             )
-            raise ConfigError(f"{where}: unknown key {prefix + str(key)!r}; {known}")
-        if typing.get_origin(hints[key]) is list and isinstance(value, dict):
-            raise ConfigError(f"{where}: {prefix + str(key)!r} is a list; give the whole list")
+            raise ConfigError(f"{where}: unknown key {name!r}; {known}")
+        if _is_list(hints[key]):
+            if isinstance(value, dict):
+                raise ConfigError(f"{where}: {name!r} is a list; give the whole list")
+            if not isinstance(value, (list, type(None))) and not _stands_for_another(value):
+                raise ConfigError(f"{where}: {name!r} is a list; write [{value}]")
         for inner in _dataclasses_in(hints[key]):
             if not isinstance(value, (dict, list, type(None))) and value != MISSING:
-                raise ConfigError(
-                    f"{where}: {prefix + str(key)!r} needs keys of its own, not a value"
-                )
-            items = value if isinstance(value, list) else [value]
-            for index, item in enumerate(items):
-                step = f"{key}[{index}]." if isinstance(value, list) else f"{key}."
-                _refuse_unknown(inner, item, where, prefix + step)
+                raise ConfigError(f"{where}: {name!r} needs keys of its own, not a value")
+            if not isinstance(value, list):
+                _refuse_unknown(inner, value, where, f"{name}.")
+                continue
+            for index, item in enumerate(value):
+                _refuse_item(inner, item, where, f"{name}[{index}]")
+
+
+def _refuse_item(schema: type, item: Any, where: str, name: str) -> None:
+    """As `_refuse_unknown`, and refuse wrong values: inside a list OmegaConf loses their place."""
+    _refuse_unknown(schema, item, where, f"{name}.")
+    if isinstance(item, dict):
+        try:
+            OmegaConf.merge(OmegaConf.structured(schema), item)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{where}: {_at_key(error, f'{name}.')}") from None
+
+
+def _stands_for_another(value: Any) -> bool:
+    return value == MISSING or (isinstance(value, str) and "${" in value)
+
+
+def _is_list(hint: Any) -> bool:
+    """Whether a hint is `list[X]` or `list[X] | None`."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return any(_is_list(part) for part in typing.get_args(hint))
+    return typing.get_origin(hint) is list
 
 
 def _dataclasses_in(hint: Any) -> list[type]:
@@ -160,20 +237,3 @@ def _dataclasses_in(hint: Any) -> list[type]:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def describe(schema: type) -> str:
-    """A schema's documentation and its keys with their defaults, for `--help`."""
-    defaults = OmegaConf.to_yaml(_with_inner_keys(schema))
-    return f"{inspect.cleandoc(schema.__doc__ or '')}\n\nDefaults (??? must be set):\n\n{defaults}"
-
-
-def _with_inner_keys(schema: type) -> DictConfig:
-    """The schema's defaults; a required part that has keys of its own shows them."""
-    shown = OmegaConf.structured(schema)
-    hints = typing.get_type_hints(schema)
-    for key in OmegaConf.missing_keys(shown):
-        hint = hints.get(key)
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            shown[key] = _with_inner_keys(hint)
-    return typing.cast(DictConfig, shown)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ T = TypeVar("T")
 
 PARTIAL = ".partial"
 """Suffix of a file that is still being written."""
+
+BOM = b"\xef\xbb\xbf"
+"""The mark that some editors put at the start of a UTF-8 file; it is no part of the text."""
 
 
 _adapters: dict[type, TypeAdapter[Any]] = {}
@@ -89,11 +93,16 @@ def _record_error(error: ValidationError, path: Any, number: int | None) -> Reco
     if first["type"] == "unexpected_keyword_argument":
         message = "unknown field; remove it, or map it with `columns`"
     elif first["type"] == "json_invalid":
-        message = f"torn or invalid JSON ({message.removeprefix('Invalid JSON: ')})"
+        message = _torn(message.removeprefix("Invalid JSON: "))
     more = error.error_count() - 1
     return RecordError(
         message + (f" (and {more} more)" if more else ""), path=path, line=number, field=field
     )
+
+
+def _torn(reason: str) -> str:
+    # The parser sees one line and calls it line 1; the file's line stands before the message.
+    return f"torn or invalid JSON ({re.sub(r'at line [0-9]+ column', 'at column', reason)})"
 
 
 def read_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -106,7 +115,7 @@ def read_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             row = from_json(line)
         except ValueError as error:
-            raise RecordError(f"torn or invalid JSON ({error})", path=path, line=number) from None
+            raise RecordError(_torn(str(error)), path=path, line=number) from None
         if not isinstance(row, dict):
             raise RecordError("the line is not a JSON object", path=path, line=number)
         yield number, row
@@ -143,6 +152,8 @@ def _lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
     try:
         with open(path, "rb") as file:
             for number, line in enumerate(file, start=1):
+                if number == 1:
+                    line = line.removeprefix(BOM)
                 if line.strip():
                     yield number, line
     except FileNotFoundError:

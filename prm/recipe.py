@@ -6,13 +6,16 @@ own two keys. Stages meet only through files, so each resumes or is skipped by i
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from prm import config as configuration
 from prm.errors import ConfigError
+from prm.sources import Place
 
 
 @dataclass
@@ -30,7 +33,16 @@ class Recipe:
     Attributes:
         out: the folder under which the stages write, as `${out}`.
         data: the folder with the data sets, as `${data}`.
-        stages: what runs, in this order.
+        stages: what runs, in this order: each a `stage` and the `config` that it takes by itself.
+
+    A recipe, with the keys that `prm annotate --help` and `prm verify --help` list:
+
+        out: runs/mine
+        stages:
+          - stage: annotate
+            config: {out: "${out}/annotate", source: {path: solutions.jsonl}}
+          - stage: verify
+            config: {out: "${out}/verify", annotations: "${out}/annotate/annotations.jsonl"}
     """
 
     out: str
@@ -67,3 +79,41 @@ def prepare(recipe: Recipe, where: str, modules: Mapping[str, str]) -> list[tupl
             (step.stage, module, configuration.from_dict(module.Config, step.config, label))
         )
     return prepared
+
+
+def require_inputs(recipe: Recipe, where: str, stages: Sequence[tuple[str, Any]]) -> None:
+    """Refuse a recipe whose sources name files that are not there, before hours of work.
+
+    Args:
+        recipe: the recipe.
+        where: its file, for errors.
+        stages: `(stage, configuration)` in order. What lies under the recipe's `out`, or under
+            that of an earlier stage, may still be made.
+
+    Raises:
+        ConfigError: naming the stage and the file.
+    """
+    made = [Path(recipe.out).resolve()]
+    for index, (stage, config) in enumerate(stages):
+        for key, place in _places(config):
+            if place.path is None or Path(place.path).exists():
+                continue
+            path = Path(place.path).resolve()
+            if not any(path.is_relative_to(folder) for folder in made):
+                raise ConfigError(
+                    f"{where}: stages[{index}] ({stage}): {key}.path: {place.path}: no such file"
+                )
+        if getattr(config, "out", None):
+            made.append(Path(config.out).resolve())
+
+
+def _places(value: Any, key: str = "") -> Iterator[tuple[str, Place]]:
+    """Every place inside a configuration, with its dotted key."""
+    if isinstance(value, Place):
+        yield key, value
+    if dataclasses.is_dataclass(value):
+        for item in dataclasses.fields(value):
+            yield from _places(getattr(value, item.name), f"{key}.{item.name}".lstrip("."))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _places(item, f"{key}[{index}]")

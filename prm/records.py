@@ -11,6 +11,7 @@ labels, the first wrong step) are functions, never fields.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -243,11 +244,19 @@ class Rejection:
 
 @dataclass(frozen=True, kw_only=True)
 class StepScores:
-    """A model's score for every step of a solution: as many as steps, all finite."""
+    """A model's score for every step of a solution: as many as steps, all finite.
+
+    Attributes:
+        solution_id: the solution's id, which says nothing of its text.
+        steps_digest: `steps_digest` of the solution as it was scored.
+        model: the model's name.
+        scores: one raw score per step.
+    """
 
     __pydantic_config__ = STRICT
 
     solution_id: str
+    steps_digest: str
     model: str
     scores: tuple[float, ...]
 
@@ -307,6 +316,12 @@ def first_error(values: Sequence[float], cut: float = 0.5) -> int:
     Source: the `label` field of ProcessBench (arXiv 2412.06559).
     """
     return next((index for index, value in enumerate(values) if value < cut), -1)
+
+
+def steps_digest(solution: Solution) -> str:
+    """16 hexadecimal digits that tell a solution's problem and steps from any others."""
+    text = json.dumps([solution.problem, solution.steps])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def problem_key(problem: str) -> str:

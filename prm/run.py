@@ -2,7 +2,8 @@
 
 `run.json` is written when a stage starts and again when it ends. The same command on the same
 folder resumes or, once finished, does nothing; another configuration or input is refused with
-what differs. One process at a time may hold a folder.
+what differs, unless the run that began here wrote nothing. One process at a time may hold a
+folder.
 """
 
 from __future__ import annotations
@@ -133,6 +134,9 @@ class Run:
             for key in compared
             for difference in _differences(before.get(key), ours[key], f"{key}.")
         ]
+        if changed and "outputs" not in before and self._clear_if_empty():
+            jsonl.write_text(self.folder / "run.json", _pretty(self._record))
+            return
         if changed:
             more = f" (and {len(changed) - 3} more)" if len(changed) > 3 else ""
             raise RunConflictError(
@@ -143,6 +147,19 @@ class Run:
         outputs = before.get("outputs")
         if outputs is not None and all((self.folder / name).exists() for name in outputs):
             self.counts = Counts(**before["counts"])
+
+    def _clear_if_empty(self) -> bool:
+        """Whether the run that began here wrote nothing; then its empty files are removed.
+
+        A run that fails on its input or its configuration, or is killed before its first record,
+        must not keep the folder from the next one.
+        """
+        left = [item for item in self.folder.iterdir() if item.name not in ("run.json", ".lock")]
+        if not all(_holds_nothing(item) for item in left):
+            return False
+        for item in left:
+            item.unlink()
+        return True
 
     def path(self, name: str) -> Path:
         """The path of a file in this folder."""
@@ -210,13 +227,23 @@ def _read_run(folder: Path) -> dict[str, Any] | None:
         raise RunConflictError(f"{path}: not a run record ({error}); delete the folder") from None
 
 
+def _holds_nothing(path: Path) -> bool:
+    """An output before its first record, or what a kill left of writing `run.json`."""
+    if path.name.startswith(".run.json."):
+        return True
+    return path.is_file() and path.suffix == jsonl.PARTIAL and path.stat().st_size == 0
+
+
 def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in list(old) + [key for key in new if key not in old]:
             yield from _differences(old.get(key), new.get(key), f"{prefix}{key}.")
     elif old != new:
         name = prefix.rstrip(".").removeprefix("identity.")
-        yield f"{name} was {_short(old)} and is now {_short(new)}"
+        if name.startswith("inputs."):  # hashes, which tell a reader nothing
+            yield f"the content of {name} changed"
+        else:
+            yield f"{name} was {_short(old)} and is now {_short(new)}"
 
 
 def _short(value: Any) -> str:

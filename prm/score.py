@@ -17,9 +17,9 @@ from prm import jsonl
 from prm.config import MAY_CHANGE
 from prm.errors import ConfigError, RecordError
 from prm.progress import track
-from prm.records import Failure, Solution, StepScores
+from prm.records import Failure, Solution, StepScores, steps_digest
 from prm.render import Rendered
-from prm.run import Counts, Run, fingerprint
+from prm.run import Counts, Run
 from prm.sources import Source, identify, solutions
 from prm.zoo import aurora
 
@@ -45,7 +45,8 @@ class ScorerConfig:
         model: the `model` folder that `prm train` left.
         device: a torch device; `auto` takes a GPU where there is one.
         dtype: a torch dtype's name; `auto` keeps that of the weights.
-        batch_tokens: the most tokens, padding included, of one forward.
+        batch_tokens: the most tokens, padding included, of one forward, from 1; a solution
+            longer than that is a batch of its own.
         reference: what the model is told of the reference; `declared` as in training.
     """
 
@@ -54,6 +55,10 @@ class ScorerConfig:
     dtype: str = "auto"
     batch_tokens: int = field(default=16384, metadata=MAY_CHANGE)
     reference: Literal["declared", "worked", "answer", "none"] = "declared"
+
+    def __post_init__(self) -> None:
+        if self.batch_tokens < 1:
+            raise ValueError(f"batch_tokens is {self.batch_tokens}; it must be at least 1")
 
 
 class TransformersScorer:
@@ -79,9 +84,11 @@ class TransformersScorer:
             raise ConfigError(
                 f"dtype {config.dtype!r} is no torch dtype; use auto, float32 or bfloat16"
             )
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise ConfigError(f"device {device!r}: this torch has no CUDA device; use auto or cpu")
         try:
             torch.empty(0, device=device)
-        except (RuntimeError, AssertionError):  # the latter from a torch built without CUDA
+        except (RuntimeError, AssertionError):  # the latter from a torch built without a backend
             raise ConfigError(
                 f"device {device!r} is no torch device here; use auto, cpu or cuda"
             ) from None
@@ -191,7 +198,12 @@ def _result(solution: Solution, model: str, values: list[float]) -> StepScores |
             id=solution.id,
             reason=f"the model gave {values[bad]} for step {bad}; try dtype=float32",
         )
-    return StepScores(solution_id=solution.id, model=model, scores=tuple(values))
+    return StepScores(
+        solution_id=solution.id,
+        steps_digest=steps_digest(solution),
+        model=model,
+        scores=tuple(values),
+    )
 
 
 @dataclass
@@ -213,7 +225,7 @@ class Config:
 
 def run(config: Config) -> Counts:
     """Score a file of solutions; resumes where an earlier attempt stopped."""
-    inputs = {"source": identify(config.source), "model": fingerprint(config.scorer.model)}
+    inputs = {"source": identify(config.source), "model": aurora.identify(config.scorer.model)}
     with Run(config.out, "score", config, inputs) as folder:
         if folder.counts is not None:
             return folder.counts

@@ -2,49 +2,43 @@
 
 A `Source` names a format and a place: a local file (`path`), or a data set of the Hub
 (`hub`), which `datasets` loads; the format decides what a row means, wherever it came from.
-
-| format          | columns of a row                                     | gives               |
-|-----------------|------------------------------------------------------|---------------------|
-| records         | those of our own JSON Lines                          | what the file holds |
-| gsm8k           | question, answer                                     | problems            |
-| gsm8k_solutions | question, ground_truth, an object for each model     | solutions           |
-| processbench    | id, generator, problem, steps, final_answer_correct, | solutions           |
-|                 | label                                                |                     |
-| prmbench        | idx, classification, modified_question,              | labelled solutions  |
-|                 | modified_process, error_steps                        |                     |
-| stepwise        | prompt, completions, labels (TRL's)                  | labelled solutions  |
-| columns         | whatever `columns` maps to our fields                | any of the three    |
-
-The first wrong step of a ProcessBench solution stands in `metadata.first_error`.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 from pydantic_core import from_json
 
-from prm import jsonl
+from prm import formats, jsonl
 from prm.config import MAY_CHANGE
 from prm.errors import ConfigError, RecordError
+from prm.formats import Row, T
 from prm.records import LabelledSolution, Problem, Solution, problem_key
 from prm.run import fingerprint
-
-T = TypeVar("T", Problem, Solution, LabelledSolution)
-C = TypeVar("C")
-Row = dict[str, Any]
-
-_CALCULATOR_MARK = re.compile(r"<<[^<>\n]*>>")
 
 
 @dataclass
 class Place:
     """Where rows come from and what they mean.
+
+    | format          | columns of a row                                     | gives               |
+    |-----------------|------------------------------------------------------|---------------------|
+    | records         | those of our own JSON Lines                          | what the file holds |
+    | gsm8k           | question, answer                                     | problems            |
+    | gsm8k_solutions | question, ground_truth, an object for each model     | solutions           |
+    | processbench    | id, generator, problem, steps, final_answer_correct, | solutions           |
+    |                 | label                                                |                     |
+    | prmbench        | idx, classification, modified_question,              | labelled solutions  |
+    |                 | modified_process, error_steps                        |                     |
+    | stepwise        | prompt, completions, labels (TRL's)                  | labelled solutions  |
+    | columns         | whatever `columns` maps to our fields                | any of the three    |
+
+    The first wrong step of a ProcessBench solution stands in `metadata.first_error`. With `columns`,
+    a number mapped to `answer` becomes text, and rows without a mapped id get their number.
 
     Attributes:
         format: see the table above.
@@ -112,7 +106,7 @@ def problems(place: Place) -> Iterator[Problem]:
         ConfigError: the format holds no problems.
         RecordError: a row is not what the format says.
     """
-    yield from _records(place, Problem, {"gsm8k": _gsm8k})
+    yield from _records(place, Problem, {"gsm8k": formats.gsm8k})
 
 
 def solutions(source: Source) -> Iterator[Solution]:
@@ -121,18 +115,25 @@ def solutions(source: Source) -> Iterator[Solution]:
         source,
         Solution,
         {
-            "gsm8k_solutions": _gsm8k_solutions,
-            "processbench": _processbench,
-            "prmbench": lambda row, number: [item.solution for item in _prmbench(row, number)],
-            "stepwise": lambda row, number: [item.solution for item in _stepwise(row, number)],
+            "gsm8k_solutions": formats.gsm8k_solutions,
+            "processbench": formats.processbench,
+            "prmbench": _without_labels(formats.prmbench),
+            "stepwise": _without_labels(formats.stepwise),
         },
     )
     yield from _join(found, source)
 
 
+def _without_labels(
+    reader: Callable[[Row, int], list[LabelledSolution]],
+) -> Callable[[Row, int], list[Solution]]:
+    return lambda row, number: [item.solution for item in reader(row, number)]
+
+
 def labelled(source: Source) -> Iterator[LabelledSolution]:
     """Yield the labelled solutions of a source. Errors as `problems`."""
-    found = _records(source, LabelledSolution, {"prmbench": _prmbench, "stepwise": _stepwise})
+    readers = {"prmbench": formats.prmbench, "stepwise": formats.stepwise}
+    found = _records(source, LabelledSolution, readers)
     if source.references is None:
         yield from found
         return
@@ -147,8 +148,18 @@ def problem_texts(source: Place) -> Iterator[str]:
         for number, row in _rows(source):
             inner = row.get("solution", row)
             if not isinstance(inner, dict) or not isinstance(inner.get("problem"), str):
-                raise RecordError("no problem in this record", path=source, line=number)
+                error = RecordError("no problem in this record", path=source, line=number)
+                raise _with_hint(error, row)
             yield inner["problem"]
+    elif source.format == "columns":
+        if "problem" not in source.columns:
+            raise ConfigError(f"{source}: `columns` must map `problem` to a column")
+        for number, row in _rows(source):
+            text = formats.mapped_value(row, number, "problem", source.columns["problem"], source)
+            if not isinstance(text, str) or not text.strip():
+                message = f"{text!r:.40} is no problem's text"
+                raise RecordError(message, path=source, line=number, field="problem")
+            yield text
     elif source.format == "gsm8k":
         yield from (item.problem for item in problems(source))
     else:
@@ -161,10 +172,16 @@ def _records(
 ) -> Iterator[T]:
     _require_place(place)
     if place.format == "records" and place.path is not None and place.path.endswith(".jsonl"):
-        for index, item in enumerate(jsonl.read(place.path, record)):
-            if place.limit is not None and index >= place.limit:
-                return
-            yield item
+        try:
+            for index, item in enumerate(jsonl.read(place.path, record)):
+                if place.limit is not None and index >= place.limit:
+                    return
+                yield item
+        except RecordError as error:
+            if error.field is None:
+                raise
+            rows = (row for number, row in jsonl.read_rows(place.path) if number == error.line)
+            raise _with_hint(error, next(rows)) from None
         return
     seen: set[str] = set()
     for number, row in _rows(place):
@@ -183,12 +200,12 @@ def _read_row(
     readers: dict[str, Callable[[Row, int], list[T]]],
 ) -> list[T]:
     if place.format == "columns":
-        try:
-            return [_mapped(place, row, number, record)]
-        except ValueError as error:
-            raise RecordError(str(error), path=place, line=number, field="labels") from None
+        return [formats.mapped(row, number, record, place.columns, place)]
     if place.format == "records":
-        return [jsonl.convert(row, record, path=place, number=number)]
+        try:
+            return [jsonl.convert(row, record, path=place, number=number)]
+        except RecordError as error:
+            raise _with_hint(error, row) from None
     reader = readers.get(place.format)
     if reader is None:
         raise ConfigError(
@@ -208,9 +225,28 @@ def _read_row(
         raise RecordError(str(error), path=place, line=number) from None
 
 
+def _with_hint(error: RecordError, row: Row) -> RecordError:
+    """The error of a row that is none of our records, with the format that it may have."""
+    likely = [name for name, columns in formats.COLUMNS.items() if set(columns) <= set(row)]
+    if likely:
+        hint = f". The row looks like {likely[0]}: set `format: {likely[0]}`"
+    elif "id" not in row and "solution" not in row:
+        hint = f". The row has {', '.join(row)}: set `format`; `format: columns` maps any names"
+    else:
+        return error
+    return RecordError(error.message + hint, path=error.path, line=error.line, field=error.field)
+
+
 def _require_place(place: Place) -> None:
-    if (place.path is None) == (place.hub is None):
+    if place.path is not None and place.hub is not None:
+        raise ConfigError(
+            f"both `path` ({place.path}) and `hub` ({place.hub}) are set; unset one of them, "
+            "as with source.path=null"
+        )
+    if place.path is None and place.hub is None:
         raise ConfigError("a source needs exactly one of `path` (a local file) and `hub`")
+    if place.path is not None and Path(place.path).is_dir():
+        raise RecordError("a folder where a file is needed", path=place.path)
 
 
 def _rows(place: Place) -> Iterator[tuple[int, Row]]:
@@ -244,7 +280,7 @@ def _local_rows(path: str) -> Iterable[tuple[int, Row]]:
 
 def _array_rows(path: str) -> Iterator[tuple[int, Row]]:
     try:
-        array = from_json(Path(path).read_bytes())
+        array = from_json(Path(path).read_bytes().removeprefix(jsonl.BOM))
     except OSError as error:
         raise RecordError(f"the file cannot be read ({error.strerror})", path=path) from None
     except ValueError as error:
@@ -268,165 +304,6 @@ def _hub_rows(place: Place) -> Iterator[tuple[int, Row]]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"{place}: the Hub's data set cannot be loaded ({reason})") from None
     yield from enumerate(table, start=1)
-
-
-def _mapped(place: Place, row: Row, number: int, record: type[T]) -> T:
-    if not place.columns:
-        raise ConfigError(f"{place}: `format: columns` needs `columns: {{our field: column}}`")
-    known = {item.name for item in fields(record)}
-    if record is LabelledSolution:
-        known = {item.name for item in fields(Solution)} | {"labels"}
-    unknown = sorted(set(place.columns) - known)
-    if unknown:
-        raise ConfigError(
-            f"{place}: columns maps {unknown[0]!r}, which is no field; fields: "
-            + ", ".join(sorted(known))
-        )
-    values: Row = {}
-    for ours, theirs in place.columns.items():
-        if theirs not in row:
-            raise RecordError(
-                f"missing column {theirs!r}; the row has {', '.join(row)}",
-                path=place,
-                line=number,
-                field=ours,
-            )
-        values[ours] = row[theirs]
-    values.setdefault("id", str(number))
-    if "steps" in values and isinstance(values["steps"], str):
-        values["steps"] = [values["steps"]]
-    if record is LabelledSolution:
-        labels = _labels(values.pop("labels", None))
-        values = {"solution": values, "labels": labels}
-    return jsonl.convert(values, record, path=place, number=number)
-
-
-def _column(row: Row, name: str, kind: type[C]) -> C:
-    """A column's value, of exactly that type: nothing is cast."""
-    value = row[name]
-    if type(value) is not kind:
-        raise ValueError(f"column {name!r} is {value!r:.40}; it must be of type {kind.__name__}")
-    return value
-
-
-def _texts(values: Any, name: str) -> tuple[str, ...]:
-    """A column's list of texts. A string is refused: its letters are no steps."""
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise ValueError(f"column {name!r} must be a list of texts")
-    return tuple(values)
-
-
-def _labels(values: Any) -> list[float]:
-    """Soft or hard labels as floats; anything else is refused, never cast."""
-    if not isinstance(values, list):
-        raise ValueError("labels must be a list with one number or boolean per step")
-    for index, value in enumerate(values):
-        if not isinstance(value, (bool, int, float)) or not 0 <= value <= 1:
-            raise ValueError(f"labels[{index}] is {value!r}; it must lie between 0 and 1")
-    return [float(value) for value in values]
-
-
-def _gsm8k_answer(worked: str) -> tuple[str, str]:
-    """Final answer and worked text. Calculator marks are the calculator's, not the text's."""
-    text, found, answer = worked.rpartition("####")
-    if not found:
-        raise ValueError("no '####' line in a GSM8K answer")
-    return answer.strip(), _CALCULATOR_MARK.sub("", text).strip()
-
-
-def _gsm8k(row: Row, number: int) -> list[Problem]:
-    answer, reference = _gsm8k_answer(_column(row, "answer", str))
-    return [
-        Problem(
-            id=f"gsm8k-{number - 1}",
-            problem=_column(row, "question", str),
-            answer=answer,
-            reference=reference,
-            source="gsm8k",
-        )
-    ]
-
-
-def _gsm8k_solutions(row: Row, number: int) -> list[Solution]:
-    # Here the last line of the worked solution is `A: 18` in place of `#### 18`.
-    worked, _, answer = _column(row, "ground_truth", str).rpartition("\nA:")
-    if not worked:
-        raise ValueError("no 'A:' line in ground_truth")
-    models = [key for key, value in row.items() if isinstance(value, dict)]
-    if not models:
-        raise ValueError("no column holds a model's object")
-    return [
-        Solution(
-            id=f"gsm8k-{number - 1}/{model}",
-            problem=_column(row, "question", str),
-            steps=_lines(_CALCULATOR_MARK.sub("", _column(row[model], "solution", str))),
-            answer=answer.strip(),
-            reference=_CALCULATOR_MARK.sub("", worked).strip(),
-            generator=model,
-            source="gsm8k",
-            final_answer_correct=_column(row[model], "is_correct", bool),
-        )
-        for model in models
-    ]
-
-
-def _lines(text: str) -> tuple[str, ...]:
-    return tuple(line for line in text.split("\n") if line.strip())
-
-
-def _processbench(row: Row, number: int) -> list[Solution]:
-    steps, label = _texts(row["steps"], "steps"), _column(row, "label", int)
-    if not -1 <= label < len(steps):
-        raise ValueError(f"label {label!r} is not -1 or the index of one of {len(steps)} steps")
-    return [
-        Solution(
-            id=_column(row, "id", str),
-            problem=_column(row, "problem", str),
-            steps=steps,
-            generator=_column(row, "generator", str),
-            source="processbench",
-            final_answer_correct=_column(row, "final_answer_correct", bool),
-            metadata={"first_error": label},
-        )
-    ]
-
-
-def _prmbench(row: Row, number: int) -> list[LabelledSolution]:
-    steps = row["modified_process"]
-    if isinstance(steps, str):
-        steps = json.loads(steps)
-    steps = _texts(steps, "modified_process")
-    errors = _column(row, "error_steps", list)
-    if not all(type(index) is int for index in errors):
-        raise ValueError("column 'error_steps' must hold numbers of steps, from 1")
-    wrong = set(errors)
-    metadata = {"classification": row["classification"]}
-    # The published file names steps that its solutions do not have (11 solutions in the subset
-    # of 394). The solution stays usable; what was said of no step is kept beside it.
-    absent = sorted(wrong - set(range(1, len(steps) + 1)))
-    if absent:
-        metadata["absent_error_steps"] = absent
-    solution = Solution(
-        id=f"{row['classification']}/{row['idx']}",  # an idx occurs once in each class
-        problem=_column(row, "modified_question", str),
-        steps=steps,
-        generator="prmbench",
-        source="prmbench",
-        metadata=metadata,
-    )
-    labels = tuple(float(index not in wrong) for index in range(1, len(steps) + 1))
-    return [LabelledSolution(solution=solution, labels=labels)]
-
-
-def _stepwise(row: Row, number: int) -> list[LabelledSolution]:
-    steps, labels = _texts(row["completions"], "completions"), _labels(row["labels"])
-    solution = Solution(
-        id=str(row.get("id", number)),
-        problem=_column(row, "prompt", str),
-        steps=steps,
-        source="stepwise",
-    )
-    return [LabelledSolution(solution=solution, labels=tuple(labels))]
 
 
 def _references(place: Place) -> dict[str, Problem]:

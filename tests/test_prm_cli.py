@@ -111,7 +111,7 @@ BAD = {
     ),
     "score without a model": (
         ["score", "out=out", "source.path=good.jsonl", "scorer.model=none"],
-        "none: no such file",
+        "none: no such model folder",
     ),
     "unknown stage in a recipe": (["run", "recipe.yaml"], "stages[0]: 'anotate' is no stage"),
     "empty recipe": (["run", "bare.yaml"], "bare.yaml: the recipe has no stages"),

@@ -18,6 +18,7 @@ KERNEL = {
     "prm.config",
     "prm.run",
     "prm.progress",
+    "prm.formats",
     "prm.sources",
     "prm.render",
     "prm.metrics",

@@ -59,7 +59,12 @@ SOLUTION = {"id": "a", "problem": "p", "steps": ["x", "y"]}
         ),
         (
             StepScores,
-            {"solution_id": "a", "model": "m", "scores": [0.5, float("nan")]},
+            {
+                "solution_id": "a",
+                "steps_digest": "d",
+                "model": "m",
+                "scores": [0.5, float("nan")],
+            },
             "scores.1",
             "finite",
         ),
@@ -252,6 +257,7 @@ records = st.one_of(
     st.builds(
         StepScores,
         solution_id=words,
+        steps_digest=words,
         model=words,
         scores=st.lists(finite, min_size=1).map(tuple),
     ),

@@ -21,9 +21,11 @@ from prm.records import (
     first_error,
     hard_labels,
     problem_key,
+    steps_digest,
 )
 
 SOLUTION = Solution(id="a", problem="1 + 1?", steps=("1 + 1 = 2.", "The answer is 2."))
+SCORES = {"solution_id": "a", "steps_digest": "d", "model": "m", "scores": (0.5,)}
 VOTE = Judgment(judge="j", strategy="p0", verdicts=(1.0, None))
 
 
@@ -80,8 +82,8 @@ VOTE = Judgment(judge="j", strategy="p0", verdicts=(1.0, None))
             {"solution": SOLUTION, "labels": (1.0, 0.0), "weight": math.nan},
             "weight is nan",
         ),
-        (StepScores, {"solution_id": "a", "model": "m", "scores": ()}, "scores is empty"),
-        (StepScores, {"solution_id": "a", "model": "m", "scores": (math.inf,)}, "finite"),
+        (StepScores, SCORES | {"scores": ()}, "scores is empty"),
+        (StepScores, SCORES | {"scores": (math.inf,)}, "finite"),
         (
             Ranking,
             {"id": "a", "problem": "p", "method": "min", "solution_ids": (), "rewards": ()},
@@ -107,7 +109,17 @@ def test_records_are_frozen() -> None:
 def test_ids_are_those_of_the_solution() -> None:
     assert Annotation(solution=SOLUTION, judgments=(VOTE,)).id == "a"
     assert LabelledSolution(solution=SOLUTION, labels=(1.0, 0.0)).id == "a"
-    assert StepScores(solution_id="a", model="m", scores=(0.5,)).id == "a"
+    assert StepScores(**SCORES).id == "a"  # type: ignore[arg-type]
+
+
+def test_a_digest_is_of_the_problem_and_the_steps_alone() -> None:
+    digest = steps_digest(SOLUTION)
+    assert digest == "d45126e035f91725"  # stands in files
+    other = {"id": "b", "answer": "2", "generator": "g", "metadata": {"x": 1}}
+    assert steps_digest(dataclasses.replace(SOLUTION, **other)) == digest  # type: ignore[arg-type]
+    joined = (" ".join(SOLUTION.steps),)
+    for change in ({"problem": "1 + 1"}, {"steps": SOLUTION.steps[:1]}, {"steps": joined}):
+        assert steps_digest(dataclasses.replace(SOLUTION, **change)) != digest  # type: ignore[arg-type]
 
 
 def test_stepwise_columns_keep_soft_labels_unless_a_cut_is_named() -> None:

@@ -17,8 +17,9 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from prm import jsonl
 from prm import score as score_stage
+from prm.config import load as load_config
 from prm.errors import CheckpointError, ConfigError, RecordError, RunConflictError
-from prm.records import Failure, Solution, StepScores
+from prm.records import Failure, Solution, StepScores, steps_digest
 from prm.score import ScorerConfig, TransformersScorer, score, token_batches
 from prm.sources import Source
 from prm.zoo import aurora
@@ -195,6 +196,27 @@ def test_a_folder_without_declaration(copy):
     assert "no prm.json; give the `model` folder that `prm train` left" in refused(copy)
 
 
+def test_a_folder_that_is_not_there(tmp_path):
+    message = refused(tmp_path / "nowhere")
+    assert "no such model folder; give the `model` folder that `prm train` left" in message
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_missing_tokenizer_files(copy, name):
+    (copy / name).unlink()
+    message = refused(copy)
+    assert "tokenizer files are missing" in message
+    assert name in message
+
+
+def test_more_tokens_than_the_model_has_positions(copy):
+    declared = json.loads((copy / "prm.json").read_text())
+    declared["render"]["max_length"] = 257
+    (copy / "prm.json").write_text(json.dumps(declared))
+    message = refused(copy)
+    assert "max_length 257 is more than the model's 256 positions" in message
+
+
 def test_another_schema_version(copy):
     declared = json.loads((copy / "prm.json").read_text())
     (copy / "prm.json").write_text(json.dumps(declared | {"schema_version": 2}))
@@ -248,8 +270,15 @@ def test_devices_and_dtypes_that_do_not_exist(tiny_prm):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there(tiny_prm):
-    with pytest.raises(ConfigError, match="'cuda' is no torch device here"):
+    with pytest.raises(ConfigError, match="'cuda': this torch has no CUDA device; use auto or cpu"):
         TransformersScorer(ScorerConfig(str(tiny_prm), device="cuda"))
+
+
+@pytest.mark.parametrize("value", [0, -1])
+def test_a_batch_of_no_tokens_is_refused(value):
+    overrides = ["out=x", "source.path=x", "scorer.model=x", f"scorer.batch_tokens={value}"]
+    with pytest.raises(ConfigError, match=f"batch_tokens is {value}; it must be at least 1"):
+        load_config(score_stage.Config, None, overrides)
 
 
 def test_declarations_survive_writing(tmp_path, tiny_prm):
@@ -281,6 +310,7 @@ def test_counts_add_up(tmp_path, source, tiny_prm, solutions):
     assert (counts.read, counts.written, counts.rejected) == (13, 12, {"cannot be scored": 1})
     scores = list(jsonl.read(tmp_path / "run" / "scores.jsonl", StepScores))
     assert [item.id for item in scores] == [item.id for item in solutions[:12]]
+    assert [item.steps_digest for item in scores] == [steps_digest(i) for i in solutions[:12]]
     [failure] = jsonl.read(tmp_path / "run" / "failures.jsonl", Failure)
     assert failure.id == "too long"
     assert not list((tmp_path / "run").glob("*.partial"))
@@ -335,5 +365,6 @@ def test_a_changed_input_or_model_is_another_run(tmp_path, source, tiny_prm, cop
 
 
 def test_a_missing_model_folder(tmp_path, source):
-    with pytest.raises(RecordError, match="nowhere: no such file"):
+    with pytest.raises(CheckpointError, match="nowhere: no such model folder; give the `model`"):
         score_stage.run(config(tmp_path / "run", source, tmp_path / "nowhere"))
+    assert not (tmp_path / "run").exists()

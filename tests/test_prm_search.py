@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from prm import jsonl
 from prm.errors import ConfigError, RecordError, RunConflictError
-from prm.records import Ranking, Solution, StepScores
+from prm.records import Failure, Ranking, Solution, StepScores, steps_digest
 from prm.search import stage
 from prm.search.aggregate import AGGREGATIONS, aggregate
 from prm.search.best_of_n import (
+    MAX_SUBSETS,
     clusters,
     expected_best,
     expected_majority,
     expected_oracle,
-    majority,
 )
 from prm.sources import Source
 
@@ -111,16 +111,6 @@ def test_clusters():
     assert clusters([None], loose) == [None]
 
 
-def test_majority():
-    assert majority([0, 1, 1, None]) == [1, 2]
-    assert majority([None, 1, 0, 1, 0]) == [1, 3]  # the cluster met first wins a tie
-    assert majority([None, None]) is None
-    assert majority([]) is None
-    # Two weak votes against a strong one.
-    assert majority([0, 1, 1], [0.9, 0.4, 0.4]) == [0]
-    assert majority([0, 1, 1], [0.7, 0.4, 0.4]) == [1, 2]
-
-
 def brute_majority(groups, correct, n, weights=None) -> float:
     """The chance that the winner of a random draw is right; ties go to each side alike."""
     total = 0.0
@@ -134,27 +124,58 @@ def brute_majority(groups, correct, n, weights=None) -> float:
         if not votes:
             continue
         top = [group for group, count in votes.items() if count == max(votes.values())]
-        total += sum(correct[groups.index(group)] for group in top) / len(top)
+        for group in top:
+            members = [correct[index] for index in drawn if groups[index] == group]
+            total += sum(members) / len(members) / len(top)
     return total / math.comb(len(groups), n)
 
 
-@pytest.mark.parametrize("weights", [None, [1.0, 0.7, 0.25, 0.8, 0.125, 3.0]])
-def test_expected_majority_comes_near_the_mean_over_all_subsets(weights):
-    groups, correct = [0, 0, 0, 1, 1, None], [True, True, True, False, False, False]
-    near = expected_majority(groups, correct, 3, weights=weights, draws=4000)
-    exact = brute_majority(groups, correct, 3, weights)
-    assert 0.5 < exact < 0.9
-    assert near == pytest.approx(exact, abs=0.03)
+voters = st.lists(
+    st.tuples(
+        st.none() | st.integers(0, 3),
+        st.booleans(),
+        st.sampled_from([0.0, 0.25, 0.5, 1.0]),  # sums of these are exact
+    ),
+    min_size=1,
+    max_size=8,
+)
 
 
-def test_expected_majority_is_repeatable_and_exact_at_its_ends():
+@given(voters, st.booleans(), st.data())
+def test_expected_majority_is_the_mean_over_all_subsets(rows, weighted, data):
+    groups = [row[0] for row in rows]
+    correct = [row[0] is not None and row[1] for row in rows]  # members of one may disagree
+    weights = [row[2] for row in rows] if weighted else None
+    n = data.draw(st.integers(1, len(rows)))
+    exact = brute_majority(groups, correct, n, weights)
+    found = expected_majority(groups, correct, n, seed="p", weights=weights)
+    assert found == pytest.approx(exact, abs=1e-12)
+    once = expected_majority(groups, correct, 1, seed="p", weights=weights)
+    assert once == sum(correct) / len(correct)  # a vote of one is pass@1, to the last bit
+
+
+def test_expected_majority_by_hand():
     groups, correct = [0, 1, 1, None], [True, False, False, False]
-    assert expected_majority(groups, correct, 2) == expected_majority(groups, correct, 2)
-    assert expected_majority(groups, correct, 4) == 0.0  # all drawn: two against one
-    assert expected_majority(groups, correct, 4, weights=[5, 1, 1, 1]) == 1.0
-    assert expected_majority([None, None], [False, False], 2) == 0.0
-    # A tie between a right and a wrong answer falls to either side.
-    assert 0.3 < expected_majority([0, 1], [True, False], 2, draws=400) < 0.7
+    assert expected_majority(groups, correct, 4, seed="p") == 0.0  # two against one
+    assert expected_majority(groups, correct, 4, seed="p", weights=[5, 1, 1, 1]) == 1.0
+    assert expected_majority([None, None], [False, False], 2, seed="p") == 0.0
+    assert expected_majority([0, 1], [True, False], 2, seed="p") == 0.5  # a tie is shared
+    # In floating point .1 + .2 + .3 and .3 + .3 differ by one bit.
+    tied = [0, 0, 0, 1, 1], [True] * 3 + [False] * 2
+    assert expected_majority(*tied, 5, seed="p", weights=[0.1, 0.2, 0.3, 0.3, 0.3]) == 0.5
+    with pytest.raises(ValueError, match="n is 3; there are 2 candidates"):
+        expected_majority([0, 1], [True, False], 3, seed="p")
+
+
+def test_too_many_subsets_are_drawn():
+    groups, correct = [0] * 9 + [1] * 9 + [None] * 2, [True] * 9 + [False] * 11
+    assert math.comb(20, 7) > MAX_SUBSETS
+    found = expected_majority(groups, correct, 7, seed="p")
+    assert found == expected_majority(groups, correct, 7, seed="p")
+    others = {expected_majority(groups, correct, 7, seed=str(index)) for index in range(9)}
+    assert len(others) > 1  # each problem has draws of its own
+    assert [found, *others] == pytest.approx([0.5] * (1 + len(others)), abs=0.05)  # by symmetry
+    assert expected_majority(groups, correct, 1, seed="p") == 0.45
 
 
 # ── the stage ────────────────────────────────────────────────────────────────────────────────
@@ -177,10 +198,12 @@ def files(tmp_path):
         for problem, (answer, rows) in ANSWERS.items()
         for id, said, _ in rows
     ]
+    values = {id: values for _, rows in ANSWERS.values() for id, _, values in rows}
     scores = [
-        StepScores(solution_id=id, model="m", scores=values)
-        for _, rows in ANSWERS.values()
-        for id, _, values in rows
+        StepScores(
+            solution_id=item.id, steps_digest=steps_digest(item), model="m", scores=values[item.id]
+        )
+        for item in solutions
     ]
     solutions = solutions[::2] + solutions[1::2]  # the candidates of a problem need not be together
     jsonl.write(tmp_path / "solutions.jsonl", solutions)
@@ -233,14 +256,15 @@ def test_stage_ranks_and_measures(files, capsys):
     assert cells["weighted majority (last)", 3] == 0.5
     assert cells["oracle", 2] == pytest.approx((2 / 3 + 1) / 2)
     assert cells["oracle", 3] == 1.0
-    for method in {method for method, _ in cells} - {"majority"}:
-        if "weighted" not in method:  # exact ones; a vote of one is drawn
-            assert cells[method, 1] == pytest.approx(0.5)
+    for method in {method for method, _ in cells}:
+        assert cells[method, 1] == pytest.approx(0.5)
+    assert cells["majority", 1] == cells["pass@1", 1]
+    assert cells["majority", 2] == pytest.approx((1 / 3 + 2 / 3) / 2)  # ties are shared
     for row in results["rows"]:
         low, high = row["interval"]
         assert low <= row["accuracy"] <= high
 
-    assert "2 problems, 3 candidates each (at least)" in printed
+    assert "2 of 2 problems have a true answer; at least 3 candidates each" in printed
     assert "best of N (min)" in printed
     lines = printed.splitlines()
     oracle = next(line for line in lines if line.startswith("oracle"))
@@ -255,18 +279,33 @@ def test_stage_ranks_and_measures(files, capsys):
 def test_every_n_beyond_the_candidates(files, capsys):
     stage.run(config(files, n=[4, 8]))
     results = json.loads((files / "run" / "results.json").read_text())
-    assert results == {"problems": 2, "candidates": 3, "rows": []}
-    assert "every N exceeds the candidates" in capsys.readouterr().out
+    assert results == {"problems": 2, "without_answer": 0, "candidates": 3, "rows": []}
+    assert "every N exceeds 3, the fewest candidates of a problem" in capsys.readouterr().out
 
 
-def test_unknown_answers_are_ranked_but_not_measured(files):
+def test_no_true_answers(files, capsys):
+    rewrite(files / "solutions.jsonl", lambda row: row | {"answer": None})
+    stage.run(config(files))
+    results = json.loads((files / "run" / "results.json").read_text())
+    assert (results["problems"], results["without_answer"], results["rows"]) == (0, 2, [])
+    assert capsys.readouterr().out == "no accuracy: none of the 2 problems has a true answer\n"
+
+
+def test_no_candidates(files):
+    (files / "solutions.jsonl").write_text("")
+    with pytest.raises(RecordError, match=r"solutions\.jsonl: no candidates in this source"):
+        stage.run(config(files))
+
+
+def test_unknown_answers_are_ranked_but_not_measured(files, capsys):
     rewrite(
         files / "solutions.jsonl",
         lambda row: row | {"answer": None} if "1 + 1" in row["problem"] else row,
     )
     stage.run(config(files, n=[3]))
     results = json.loads((files / "run" / "results.json").read_text())
-    assert results["problems"] == 1
+    assert (results["problems"], results["without_answer"]) == (1, 1)
+    assert "1 of 2 problems have a true answer" in capsys.readouterr().out
     cells = {row["method"]: row["accuracy"] for row in results["rows"]}
     assert (cells["best of N (min)"], cells["best of N (last)"]) == (1.0, 0.0)
     ranked = {item.problem for item in jsonl.read(files / "run" / "rankings.jsonl", Ranking)}
@@ -279,12 +318,52 @@ def test_missing_scores_are_refused(files):
         stage.run(config(files))
 
 
-def test_scores_of_other_steps_are_refused(files):
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("scores.jsonl", {"scores": [0.5]}),
+        ("solutions.jsonl", {"steps": ["As many steps.", "The answer is \\boxed{6}."]}),
+        ("solutions.jsonl", {"problem": "What is 1 + 1?"}),
+    ],
+)
+def test_scores_of_other_steps_are_refused(files, file, change):
     rewrite(
-        files / "scores.jsonl",
-        lambda row: row | {"scores": [0.5]} if row["solution_id"] == "b" else row,
+        files / file,
+        lambda row: row | change if "b" in (row.get("id"), row.get("solution_id")) else row,
     )
-    with pytest.raises(RecordError, match="1 scores for the 2 steps of 'b'"):
+    message = r"scores\.jsonl: these scores are of other steps than those of solution 'b'; score "
+    with pytest.raises(RecordError, match=message):
+        stage.run(config(files))
+
+
+def drop_scores(files: Path, ids: str, failed: str) -> None:
+    """Take solutions out of the scores, and put some into the failures beside."""
+    rewrite(files / "scores.jsonl", lambda row: None if row["solution_id"] in ids else row)
+    jsonl.write(files / "failures.jsonl", [Failure(id=id, reason="too long") for id in failed])
+
+
+def test_what_score_set_aside_is_set_aside(files):
+    drop_scores(files, "bdef", failed="bdef")
+    counts = stage.run(config(files, n=[1, 2]))
+    assert (counts.read, counts.written, counts.rejected) == (6, 2, {"not scored": 4})
+    ranked = {
+        item.problem: set(item.solution_ids)
+        for item in jsonl.read(files / "run" / "rankings.jsonl", Ranking)
+    }
+    assert ranked == {"What is 2 + 3?": {"a", "c"}}  # the other problem lost all candidates
+    results = json.loads((files / "run" / "results.json").read_text())
+    assert (results["problems"], results["candidates"]) == (1, 2)
+    (files / "failures.jsonl").write_text("")
+    with pytest.raises(RunConflictError, match=r"inputs\.failures"):
+        stage.run(config(files, n=[1, 2]))
+
+
+def test_neither_scored_nor_set_aside_is_refused(files):
+    drop_scores(files, "be", failed="b")
+    with pytest.raises(RecordError, match="no scores of solution 'e'"):
+        stage.run(config(files))
+    drop_scores(files, "abcdef", failed="abcdef")
+    with pytest.raises(RecordError, match=r"failures\.jsonl: none of the candidates was scored"):
         stage.run(config(files))
 
 

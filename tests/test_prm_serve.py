@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from prm import config as configuration
 from prm.errors import CheckpointError, ConfigError
-from prm.records import Failure, Solution, StepScores
+from prm.records import Failure, Solution, StepScores, steps_digest
 from prm.render import RenderSettings
 from prm.score import ScorerConfig, TransformersScorer
 from prm.serve import stage
@@ -47,14 +47,17 @@ class LengthScorer:
         if any("UNSCORABLE" in step for step in solution.steps):
             return Failure(id=solution.id, reason="too many tokens")
         scores = tuple(1 / len(step) for step in solution.steps)
-        return StepScores(solution_id=solution.id, model=self.name, scores=scores)
+        digest = steps_digest(solution)
+        return StepScores(
+            solution_id=solution.id, steps_digest=digest, model=self.name, scores=scores
+        )
 
 
 class ShortScorer(LengthScorer):
     """Loses the last score, as a model that cut its input would."""
 
     def score_each(self, batch: Sequence[Solution]) -> list[StepScores | Failure]:
-        cut = StepScores(solution_id="x", model=self.name, scores=(0.5,))
+        cut = StepScores(solution_id="x", steps_digest="x", model=self.name, scores=(0.5,))
         return [cut for _ in batch]
 
 

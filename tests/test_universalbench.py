@@ -12,7 +12,7 @@ import sums
 from prm import jsonl
 from prm.config import load as load_config
 from prm.errors import CheckpointError, ConfigError, RecordError
-from prm.records import Annotation, Judgment, LabelledSolution, Solution
+from prm.records import Annotation, Failure, Judgment, LabelledSolution, Solution, StepScores
 from prm.score import ScorerConfig, TransformersScorer, score
 from prm.sources import Place, Source
 from prm.zoo import aurora
@@ -234,6 +234,26 @@ def test_a_number_is_taken_as_it_is(processbench):
     assert (chosen.value, chosen.source) == (0.25, "given")
 
 
+def test_the_default_threshold_says_so(processbench, annotations, tmp_path):
+    predictors = [
+        PredictorConfig("all wrong", baseline="first_wrong"),
+        PredictorConfig("votes", annotations=str(annotations)),
+    ]
+    rows = bench(tmp_path / "run", [processbench], *predictors)["rows"]
+    assert [(row["threshold"], row["threshold_source"]) for row in rows] == [(0.5, "default")] * 2
+
+
+@pytest.mark.parametrize("baseline", ["long_steps", "short_steps"])
+def test_a_length_has_no_default_threshold(processbench, tmp_path, baseline):
+    message = rf"'b': {baseline} has no default threshold; give a task to choose it on \(first\)"
+    with pytest.raises(ConfigError, match=message):
+        bench(tmp_path / "run", [processbench], PredictorConfig("b", baseline=baseline))
+    assert not (tmp_path / "run").exists()
+    config = PredictorConfig("b", baseline=baseline, threshold=-10.5)  # a number of one's own is
+    [row] = bench(tmp_path / "run", [processbench], config)["rows"]
+    assert row["threshold_source"] == "given"
+
+
 @pytest.mark.parametrize(("text", "value"), [("0", 0.0), ("1", 1.0), ("-2", -2.0), ("0.5", 0.5)])
 def test_whole_numbers_are_thresholds_too(text, value):
     line = f"predictors=[{{name: a, baseline: long_steps, threshold: {text}}}]"
@@ -261,6 +281,87 @@ def test_an_unknown_threshold_is_refused_before_anything_runs(processbench, tmp_
     with pytest.raises(ConfigError, match=r"'gms8k' is neither a number nor declared nor a task"):
         bench(tmp_path / "run", [processbench], config)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_that_is_not_there(processbench, tmp_path):
+    config = PredictorConfig("m", checkpoint=ScorerConfig(str(tmp_path / "nowhere")))
+    with pytest.raises(CheckpointError, match="nowhere: no such model folder; give the `model`"):
+        bench(tmp_path / "run", [processbench], config)
+
+
+# ── solutions that cannot be scored ──────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def forgetful(tiny_prm, monkeypatch):
+    """Takes ids; returns a checkpoint that cannot score those, and finds all errors elsewhere."""
+
+    def make(*ids: str, threshold: float | str = 0.5) -> PredictorConfig:
+        first_errors = {id: first for id, _, first in ROWS}
+
+        def score_each(self, batch):
+            return [
+                Failure(id=item.id, reason="600 tokens")
+                if item.id in ids
+                else StepScores(
+                    solution_id=item.id,
+                    steps_digest="",
+                    model="m",
+                    scores=tuple(
+                        0.9 if first_errors[item.id] == -1 or index < first_errors[item.id] else 0.2
+                        for index in range(len(item.steps))
+                    ),
+                )
+                for item in batch
+            ]
+
+        monkeypatch.setattr(TransformersScorer, "score_each", score_each)
+        return PredictorConfig("m", checkpoint=ScorerConfig(str(tiny_prm)), threshold=threshold)
+
+    return make
+
+
+def by_task(results: dict) -> dict:
+    return {row["task"]: row for row in results["rows"]}
+
+
+def test_an_unscored_error_is_missed(processbench, full, forgetful, tmp_path, capsys):
+    rows = by_task(bench(tmp_path / "run", [processbench, full], forgetful("p-0")))
+    first, steps = rows["first"]["first_error"], rows["full"]["steps"]
+    assert (first["erroneous"], first["correct"]) == (2, 2)  # nothing is left out
+    assert (first["error_accuracy"], first["correct_accuracy"]) == (0.5, 1.0)
+    # p-0 has one right step and two wrong ones; all are called right, with the best score.
+    assert (steps["true_positive"], steps["false_negative"]) == (1, 2)
+    assert (steps["false_positive"], steps["true_negative"]) == (0, 6)
+    assert steps["auroc"] == pytest.approx((6 + 2 * 0.5) / 18)
+    assert rows["first"]["unscored"] == rows["full"]["unscored"] == 1
+    assert rows["first"]["unscored_reason"] == "solution 'p-0': 600 tokens"
+    note = "m: 1 not scored, counted as missed (solution 'p-0': 600 tokens)"
+    assert capsys.readouterr().out.splitlines().count(note) == 2
+    page = Page()
+    page.feed((tmp_path / "run" / "report.html").read_text())
+    assert page.text.count(note) == 2
+
+
+def test_an_unscored_right_solution_is_missed_too(processbench, full, forgetful, tmp_path):
+    rows = by_task(bench(tmp_path / "run", [processbench, full], forgetful("p-3")))
+    first, steps = rows["first"]["first_error"], rows["full"]["steps"]
+    assert (first["error_accuracy"], first["correct_accuracy"]) == (1.0, 0.5)
+    assert (steps["precision"], steps["recall"]) == (1.0, 1.0)
+
+
+def test_thresholds_are_tuned_on_what_is_scored(processbench, full, forgetful, tmp_path):
+    for task in ("first", "full"):
+        config = forgetful("p-0", "p-3", threshold=task)
+        rows = by_task(bench(tmp_path / task, [processbench, full], config))
+        assert rows["first"]["threshold"] == pytest.approx(0.55)
+        assert (rows["first"]["unscored"], rows["first"]["first_error"]["f1"]) == (2, 0.5)
+
+
+def test_more_than_half_unscored_is_an_error(processbench, full, forgetful, tmp_path):
+    message = "task 'first': predictor 'm' cannot score 3 of 4 solutions; the first: solution 'p-1'"
+    with pytest.raises(RecordError, match=f"{message}: 600 tokens"):
+        bench(tmp_path / "run", [processbench, full], forgetful("p-1", "p-2", "p-3"))
 
 
 # ── the stage and its reports ────────────────────────────────────────────────────────────────
@@ -393,6 +494,17 @@ def test_the_page_is_sound_and_shows_names_as_text(processbench, full, annotatio
     shown = {row["predictor"]: row for row in results["rows"] if row["task"] == "full"}
     low, high = shown["votes"]["steps"]["interval"]
     assert f"85.7 [{100 * low:.1f}, {100 * high:.1f}]" in page.cells
+
+
+def test_long_names_are_cut_in_the_chart_alone(processbench, tmp_path):
+    name = "a predictor with a name that is far too long for a chart"
+    bench(tmp_path / "run", [processbench], PredictorConfig(name, baseline="first_wrong"))
+    page = Page()
+    page.feed((tmp_path / "run" / "report.html").read_text())
+    assert page.open == []
+    assert page.cells[0] == name
+    assert name in page.text  # the label's title
+    assert name[:33] + "…" in page.text
 
 
 def test_a_page_without_rows(tmp_path):

@@ -8,19 +8,23 @@ threshold. Where the threshold comes from is declared with the predictor:
 | a number   | that number                                                                |
 | `declared` | the checkpoint's own, chosen on its held-out training problems             |
 | a task     | the cut with the best metric on that task of the same run, used on all     |
+| not given  | 0.5; a step's length, which is no probability, needs a task                |
+
+A solution that a checkpoint cannot score (too long for it) counts as a miss; every table says
+how many there were.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from prm import jsonl
 from prm.config import MAY_CHANGE
 from prm.errors import ConfigError, RecordError
-from prm.records import Annotation, Solution
-from prm.score import ScorerConfig, TransformersScorer, score
+from prm.records import Annotation, Failure, Solution
+from prm.score import ScorerConfig, StepScorer, TransformersScorer
 from prm.zoo.aurora import Threshold
 from universalbench.tasks import Task
 from verify import votes
@@ -47,16 +51,31 @@ class PredictorConfig:
     annotations: str | None = field(default=None, metadata=MAY_CHANGE)  # content is compared
     voters: list[str] | None = None
     baseline: Baseline | None = None
-    threshold: float | int | str = 0.5
+    threshold: float | int | str | None = None
+
+
+Scores: TypeAlias = list[list[float] | None]
+"""For each solution one score per step, or None where it cannot be scored."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """One row of scores per solution of a task."""
+    """What a predictor says of a task.
 
-    scores: list[list[float]]
+    Attributes:
+        scores: one row per solution.
+        abstained: steps on which every voter abstained; they count as right (score 1).
+        unscored_reason: why the first of the solutions without scores has none.
+    """
+
+    scores: Scores
     abstained: int = 0
-    """Steps on which every voter abstained; they count as right (score 1)."""
+    unscored_reason: str | None = None
+
+    @property
+    def unscored(self) -> int:
+        """How many solutions have no scores."""
+        return self.scores.count(None)
 
 
 class Predictor:
@@ -96,19 +115,30 @@ class Predictor:
         """Score every step of a task.
 
         Raises:
-            RecordError: a solution cannot be scored, or was not annotated.
+            RecordError: a solution was not annotated, or more than half cannot be scored.
         """
         if self._scorer is not None:
-            rows = score(self._scorer, task.solutions)
-            return Predictions([list(row.scores) for row in rows])
+            return self._score(self._scorer, task)
         if self.config.baseline is not None:
             return Predictions(
                 [baseline_scores(item, self.config.baseline) for item in task.solutions]
             )
         return self._vote(task.solutions)
 
+    def _score(self, scorer: StepScorer, task: Task) -> Predictions:
+        results = scorer.score_each(task.solutions)
+        failures = [item for item in results if isinstance(item, Failure)]
+        reason = f"solution {failures[0].id!r}: {failures[0].reason}" if failures else None
+        if 2 * len(failures) > len(results):
+            raise RecordError(
+                f"task {task.name!r}: predictor {self.config.name!r} cannot score "
+                f"{len(failures)} of {len(results)} solutions; the first: {reason}"
+            )
+        scores = [None if isinstance(item, Failure) else list(item.scores) for item in results]
+        return Predictions(scores, unscored_reason=reason)
+
     def _vote(self, solutions: Sequence[Solution]) -> Predictions:
-        rows: list[list[float]] = []
+        rows: Scores = []
         abstained = 0
         for solution in solutions:
             annotation = self._annotations.get(solution.id)

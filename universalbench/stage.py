@@ -6,6 +6,7 @@ Every number comes with the threshold it rests on and where that was chosen.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -15,12 +16,16 @@ from prm.progress import track
 from prm.records import first_error
 from prm.run import Counts, Run, fingerprint
 from prm.sources import identify
+from prm.zoo import aurora
 from prm.zoo.aurora import Threshold
-from universalbench.predictors import Predictions, Predictor, PredictorConfig
+from universalbench.predictors import Predictions, Predictor, PredictorConfig, Scores
 from universalbench.report.page import write_page
 from universalbench.report.table import format_table
 from universalbench.tasks import Task, TaskConfig, load
 from universalbench.thresholds import Chosen, check, choose
+
+NEVER = -2
+"""A first error that no solution has."""
 
 
 @dataclass
@@ -53,7 +58,7 @@ def run(config: Config) -> Counts:
             scored: dict[str, tuple[dict[str, Predictions], Threshold | None]] = {}
             rows: list[dict[str, Any]] = []
             for entry in track(config.predictors, "bench", "predictor"):
-                key = repr(replace(entry, name="", threshold=0.0))
+                key = repr(replace(entry, name="", threshold=None))
                 if key not in scored:
                     predictor = Predictor(entry)
                     found = {task.name: predictor.predict(task) for task in tasks}
@@ -74,7 +79,7 @@ def _inputs(config: Config) -> dict[str, str]:
     inputs = {f"tasks.{task.name}": identify(task.source) for task in config.tasks}
     for entry in config.predictors:
         if entry.checkpoint is not None:
-            inputs[f"predictors.{entry.name}"] = fingerprint(entry.checkpoint.model)
+            inputs[f"predictors.{entry.name}"] = aurora.identify(entry.checkpoint.model)
         elif entry.annotations is not None:
             inputs[f"predictors.{entry.name}"] = fingerprint(entry.annotations)
     return inputs
@@ -111,19 +116,26 @@ def _measure(
             "threshold": threshold.value,
             "threshold_source": threshold.source,
             "abstained_steps": predictions[task.name].abstained,
+            "unscored": predictions[task.name].unscored,
+            "unscored_reason": predictions[task.name].unscored_reason,
         }
         rows.append(row | measure(task, scores[task.name], threshold))
     return rows
 
 
-def measure(task: Task, scores: list[list[float]], threshold: Chosen) -> dict[str, Any]:
+def measure(task: Task, scores: Scores, threshold: Chosen) -> dict[str, Any]:
     """All metrics of one predictor on one task.
+
+    A solution without scores stays in every count and is a miss: its first error counts as not
+    found, and where it has none, that was not said; its steps count as called right, with a
+    score above all others, so that its wrong ones are missed and its right ones earn nothing
+    in precision, recall and F1.
 
     Returns:
         `first_error` (ProcessBench's accuracies and F1, with an interval), and, where every
         step's truth is known, `steps` (counts, precision, recall, F1, with an interval, AUROC).
     """
-    said = [first_error(row, threshold.value) for row in scores]
+    said = [NEVER if row is None else first_error(row, threshold.value) for row in scores]
     first = metrics.first_error_f1(task.first_errors, said)
     measured: dict[str, Any] = {
         "first_error": asdict(first)
@@ -131,7 +143,11 @@ def measure(task: Task, scores: list[list[float]], threshold: Chosen) -> dict[st
     }
     if task.wrong is None:
         return measured
-    called = [[value < threshold.value for value in row] for row in scores]
+    filled = [
+        [math.inf] * len(truth) if row is None else row
+        for row, truth in zip(scores, task.wrong, strict=True)
+    ]
+    called = [[value < threshold.value for value in row] for row in filled]
     wrong = [value for row in task.wrong for value in row]
     steps = metrics.step_f1(wrong, [value for row in called for value in row])
     measured["steps"] = asdict(steps) | {
@@ -139,6 +155,6 @@ def measure(task: Task, scores: list[list[float]], threshold: Chosen) -> dict[st
         "recall": steps.recall,
         "f1": steps.f1,
         "interval": metrics.step_f1_interval(task.wrong, called),
-        "auroc": metrics.auroc(wrong, [value for row in scores for value in row]),
+        "auroc": metrics.auroc(wrong, [value for row in filled for value in row]),
     }
     return measured

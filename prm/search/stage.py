@@ -2,13 +2,17 @@
 
 candidates + step scores ──aggregate──▶ rankings.jsonl
                                   └───▶ results.json: accuracy for every method and N
+
+Whether a candidate is right is verified here, from its final answer and the true one; what the
+source says in `final_answer_correct` is not used.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -16,7 +20,7 @@ from prm import jsonl, metrics
 from prm.config import MAY_CHANGE
 from prm.errors import ConfigError, RecordError
 from prm.progress import track
-from prm.records import Ranking, Solution, StepScores
+from prm.records import Failure, Ranking, Solution, StepScores, steps_digest
 from prm.run import Counts, Run, fingerprint
 from prm.search.aggregate import AGGREGATIONS, Aggregation, aggregate
 from prm.search.best_of_n import (
@@ -38,7 +42,8 @@ class Config:
     Attributes:
         out: the run folder; gets `rankings.jsonl` and `results.json`.
         source: candidates; those with the same problem text compete.
-        scores: what `prm score` left for them.
+        scores: what `prm score` left for them. Candidates that it set aside in the
+            `failures.jsonl` beside are set aside here too.
         aggregations: how step scores become a reward: min, product, last, mean.
         n: how many candidates a choice is made from; an N beyond what every problem has gets
             no row.
@@ -72,18 +77,31 @@ def run(config: Config) -> Counts:
     """Rank the candidates of every problem; measure where the true answers are known."""
     _check(config)
     inputs = {"source": identify(config.source), "scores": fingerprint(config.scores)}
+    failures = Path(config.scores).with_name("failures.jsonl")
+    if failures.exists():
+        inputs["failures"] = fingerprint(failures)
     with Run(config.out, "search", config, inputs) as folder:
         if folder.counts is None:
             items = list(solutions(config.source))
-            problems = _group(items, _scores(config, items), config.aggregations)
+            if not items:
+                raise RecordError("no candidates in this source", path=config.source)
+            failed = (
+                {item.id for item in jsonl.read(failures, Failure)} if failures.exists() else ()
+            )
+            scores = _scores(config, items, failed)
+            kept = [item for item in items if item.id in scores]
+            if not kept:
+                raise RecordError("none of the candidates was scored", path=failures)
+            problems = _group(kept, scores, config.aggregations)
             rankings = [ranking for problem in problems for ranking in rank(problem)]
             jsonl.write(folder.path("rankings.jsonl"), rankings)
             results = measure(problems, config.n)
             text = json.dumps(results, indent=1, allow_nan=False)
             jsonl.write_text(folder.path("results.json"), text + "\n")
-            folder.finish(
-                Counts(read=len(items), written=len(items)), ["rankings.jsonl", "results.json"]
-            )
+            aside = len(items) - len(kept)
+            rejected = {"not scored": aside} if aside else {}
+            counts = Counts(read=len(items), written=len(kept), rejected=rejected)
+            folder.finish(counts, ["rankings.jsonl", "results.json"])
         assert folder.counts is not None
         print(format_results(json.loads(folder.path("results.json").read_text())))
         return folder.counts
@@ -96,17 +114,23 @@ def _check(config: Config) -> None:
         raise ConfigError("n must hold numbers from 1")
 
 
-def _scores(config: Config, items: Sequence[Solution]) -> dict[str, StepScores]:
+def _scores(
+    config: Config, items: Sequence[Solution], failed: Container[str]
+) -> dict[str, StepScores]:
     found = {item.id: item for item in jsonl.read(config.scores, StepScores)}
     for item in items:
         scores = found.get(item.id)
         if scores is None:
+            if item.id in failed:
+                continue
             raise RecordError(
                 f"no scores of solution {item.id!r}; score this source first", path=config.scores
             )
-        if len(scores.scores) != len(item.steps):
+        same = scores.steps_digest == steps_digest(item)
+        if not same or len(scores.scores) != len(item.steps):
             raise RecordError(
-                f"{len(scores.scores)} scores for the {len(item.steps)} steps of {item.id!r}",
+                f"these scores are of other steps than those of solution {item.id!r}; score this "
+                "source first",
                 path=config.scores,
             )
     return found
@@ -167,8 +191,9 @@ def measure(problems: Sequence[Candidates], numbers: Sequence[int]) -> dict[str,
     """Expected accuracy of every method for every N, over the problems with a true answer.
 
     Returns:
-        `problems`, `candidates` (the fewest of any problem), and `rows` of method, N, accuracy
-        and its 95 % bootstrap interval over problems. An N beyond `candidates` has no row.
+        `problems` (those with a true answer), `without_answer` (the others), `candidates` (the
+        fewest of any measured problem), and `rows` of method, N, accuracy and its 95 % bootstrap
+        interval over problems. An N beyond `candidates` has no row.
     """
     judged = [problem for problem in problems if problem.correct is not None]
     fewest = min((len(problem.solutions) for problem in judged), default=0)
@@ -184,7 +209,12 @@ def measure(problems: Sequence[Candidates], numbers: Sequence[int]) -> dict[str,
                     "interval": metrics.mean_interval(values),
                 }
             )
-    return {"problems": len(judged), "candidates": fewest, "rows": rows}
+    return {
+        "problems": len(judged),
+        "without_answer": len(problems) - len(judged),
+        "candidates": fewest,
+        "rows": rows,
+    }
 
 
 def _methods(problem: Candidates) -> list[str]:
@@ -196,30 +226,36 @@ def _methods(problem: Candidates) -> list[str]:
 def _expected(problem: Candidates, method: str, n: int) -> float:
     correct = problem.correct
     assert correct is not None  # measure() keeps only these
+    key = problem.solutions[0].problem  # what makes its candidates one group
     if method == "pass@1":
         return fmean(correct)
     if method == "oracle":
         return expected_oracle(correct, n)
     if method == "majority":
-        return expected_majority(problem.groups, correct, n)
+        return expected_majority(problem.groups, correct, n, seed=key)
     kind, _, name = method.rstrip(")").rpartition(" (")
-    rewards = next(values for key, values in problem.rewards.items() if key == name)
+    rewards = next(values for known, values in problem.rewards.items() if known == name)
     if kind == "best of N":
         return expected_best(rewards, correct, n)
     weights = [max(reward, 0.0) for reward in rewards]
-    return expected_majority(problem.groups, correct, n, weights=weights)
+    return expected_majority(problem.groups, correct, n, seed=key, weights=weights)
 
 
 def format_results(results: dict[str, Any]) -> str:
     """The table: a line per method, a column per N, percentages."""
+    judged, fewest = results["problems"], results["candidates"]
+    total = judged + results["without_answer"]
+    if not judged:
+        return f"no accuracy: none of the {total} problems has a true answer"
+    known = f"{judged} of {total} problems have a true answer"
     if not results["rows"]:
-        return "no accuracy: a true answer is missing, or every N exceeds the candidates"
+        return f"{known}; no accuracy: every N exceeds {fewest}, the fewest candidates of a problem"
     numbers = sorted({row["n"] for row in results["rows"]})
     methods = list(dict.fromkeys(row["method"] for row in results["rows"]))
     cells = {(row["method"], row["n"]): row for row in results["rows"]}
     width = max(map(len, methods))
     lines = [
-        f"{results['problems']} problems, {results['candidates']} candidates each (at least)",
+        f"{known}; at least {fewest} candidates each",
         " " * width + "".join(f"  {f'N = {n}':>7}" for n in numbers) + "  95 % interval, last N",
     ]
     for method in methods:

@@ -96,8 +96,9 @@ class _Request(BaseModel):
         for key in value if isinstance(value, dict) else ():
             if key not in cls.model_fields:
                 close = difflib.get_close_matches(key[:40], cls.model_fields, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else ", ".join(cls.model_fields)
-                raise ValueError(f"unknown field {key[:40]!a}; known: {hint}")
+                known = f"known: {', '.join(cls.model_fields)}"
+                hint = f"did you mean {close[0]!r}?" if close else known
+                raise ValueError(f"unknown field {key[:40]!a}; {hint}")
         return value
 
 
@@ -166,8 +167,8 @@ class StepsDocument(_Request):
 
 
 def _kind(document: Any) -> str | None:
-    if isinstance(document, dict):
-        return "<steps>" if "steps" in document else "<text>"
+    if isinstance(document, dict) and len(document) == 1:
+        return {"text": "<text>", "steps": "<steps>"}.get(*document)
     return None
 
 
@@ -176,7 +177,7 @@ Document = Annotated[
     Discriminator(
         _kind,
         custom_error_type="document",
-        custom_error_message='a document is a string, {"text": …} or {"steps": […]}',
+        custom_error_message='a document is a string, {"text": …} or {"steps": […]}, no more',
     ),
     BeforeValidator(
         lambda document: {"text": document} if isinstance(document, str) else document,
@@ -184,6 +185,11 @@ Document = Annotated[
     ),
 ]
 """One candidate; a plain string stands for `{"text": …}`."""
+
+
+def _refuse_cut(value: Any) -> None:
+    if value is not None:
+        raise ValueError("nothing is ever cut here; leave the field out")
 
 
 class RerankRequest(_Request):
@@ -194,6 +200,7 @@ class RerankRequest(_Request):
         query: the question.
         documents: the candidates.
         top_n: how many results to return; null returns all.
+        max_tokens_per_doc: Cohere's; documents are never cut, so only null will do.
         return_documents: whether results hold their document.
         aggregation: how step scores become the relevance score (extension).
         reference: the reference answer or solution, where known (extension).
@@ -203,6 +210,7 @@ class RerankRequest(_Request):
     query: Text
     documents: Annotated[list[Document], FailFast(), Field(min_length=1)]
     top_n: Annotated[int, Field(ge=1)] | None = None
+    max_tokens_per_doc: Annotated[None, BeforeValidator(_refuse_cut)] = None
     return_documents: bool = False
     aggregation: Aggregation = "min"
     reference: Text | None = None

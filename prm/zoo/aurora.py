@@ -17,6 +17,7 @@ from prm import jsonl
 from prm.errors import CheckpointError, RecordError
 from prm.records import SCHEMA_VERSION, STRICT, Solution
 from prm.render import Renderer, RenderSettings
+from prm.run import fingerprint
 
 DECLARATION = "prm.json"
 
@@ -83,8 +84,9 @@ def read_declaration(folder: str | Path) -> Declaration:
     """
     path = Path(folder) / DECLARATION
     if not path.is_file():
+        missing = DECLARATION if Path(folder).is_dir() else "such model folder"
         raise CheckpointError(
-            f"{folder}: no {DECLARATION}; give the `model` folder that `prm train` left"
+            f"{folder}: no {missing}; give the `model` folder that `prm train` left"
         )
     try:
         declaration = jsonl.decode(path.read_bytes(), Declaration, path=path)
@@ -97,6 +99,16 @@ def read_declaration(folder: str | Path) -> Declaration:
     return declaration
 
 
+def identify(folder: str | Path) -> str:
+    """What identifies a checkpoint's content: a hash of its files.
+
+    Raises:
+        CheckpointError: as `read_declaration`.
+    """
+    read_declaration(folder)
+    return fingerprint(folder)
+
+
 def load(folder: str | Path, *, device: str, dtype: str) -> tuple[Any, Renderer, Declaration]:
     """Load model, renderer and declaration of a checkpoint.
 
@@ -106,7 +118,8 @@ def load(folder: str | Path, *, device: str, dtype: str) -> tuple[Any, Renderer,
         dtype: a torch dtype's name, or `auto` for that of the weights.
 
     Raises:
-        CheckpointError: the folder does not hold such a checkpoint.
+        CheckpointError: the folder does not hold such a checkpoint, or the declaration allows
+            more tokens than the model has positions.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForTokenClassification, AutoTokenizer
@@ -114,6 +127,7 @@ def load(folder: str | Path, *, device: str, dtype: str) -> tuple[Any, Renderer,
     declaration = read_declaration(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        _require_files(Path(folder), tokenizer)
         model, loading = AutoModelForTokenClassification.from_pretrained(
             folder, dtype=dtype, local_files_only=True, output_loading_info=True
         )
@@ -123,4 +137,21 @@ def load(folder: str | Path, *, device: str, dtype: str) -> tuple[Any, Renderer,
         raise CheckpointError(f"{folder}: no weights for {min(loading['missing_keys'])}")
     if model.config.num_labels != 1:
         raise CheckpointError(f"{folder}: {model.config.num_labels} labels; this family has one")
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is not None and declaration.render.max_length > positions:
+        raise CheckpointError(
+            f"{Path(folder) / DECLARATION}: max_length {declaration.render.max_length} is more "
+            f"than the model's {positions} positions (max_position_embeddings); lower it"
+        )
     return model.to(device).eval(), Renderer(tokenizer, declaration.render), declaration
+
+
+def _require_files(folder: Path, tokenizer: Any) -> None:
+    # Where its files are missing, transformers makes a tokenizer without a vocabulary.
+    vocabulary = sorted(set(tokenizer.vocab_files_names.values()))
+    for names in (["tokenizer_config.json"], vocabulary):
+        if names and not any((folder / name).is_file() for name in names):
+            raise CheckpointError(
+                f"{folder}: tokenizer files are missing (no {' or '.join(names)}); give the whole "
+                "`model` folder that `prm train` left"
+            )

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from prm import jsonl
-from universalbench.report.table import cells, columns, heading
+from universalbench.report.table import cells, columns, heading, notes
 
 
 def write_page(path: str | Path, results: dict[str, Any]) -> None:
@@ -26,6 +26,7 @@ def write_page(path: str | Path, results: dict[str, Any]) -> None:
                 "heading": heading(task),
                 "columns": columns(task),
                 "lines": [cells(task, row) for row in rows],
+                "notes": notes(rows),
                 "metric": metric,
                 "bars": [
                     {

@@ -49,11 +49,21 @@ def columns(task: dict[str, Any]) -> list[str]:
     return ["predictor", *numbers, "threshold", "chosen on"]
 
 
+def notes(rows: list[dict[str, Any]]) -> list[str]:
+    """What to know of the rows of a task: who could not score what."""
+    return [
+        f"{row['predictor']}: {row['unscored']} not scored, counted as missed "
+        f"({row['unscored_reason']})"
+        for row in rows
+        if row["unscored"]
+    ]
+
+
 def _block(task: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     lines = [columns(task), *(cells(task, row) for row in rows)]
     widths = [max(len(line[index]) for line in lines) for index in range(len(lines[0]))]
     text = ["  ".join(_pad(line, widths)) for line in lines]
-    return "\n".join([heading(task), *(line.rstrip() for line in text)])
+    return "\n".join([heading(task), *(line.rstrip() for line in text), *notes(rows)])
 
 
 def _pad(line: list[str], widths: list[int]) -> list[str]:
