@@ -10,12 +10,12 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from omegaconf import MISSING, Container, DictConfig, ListConfig, OmegaConf
+from omegaconf import MISSING, Container, DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from prm.errors import ConfigError
@@ -105,7 +105,7 @@ def _fill(schema: type[T], layers: Sequence[Layer]) -> T:
         if isinstance(values, dict) and str(values.get("out", MISSING) or "").strip() == "":
             raise ConfigError(f"{where}: out is empty; name a folder")
     merged = _merge(schema, layers)
-    missing = ", ".join(repr(key) for key in sorted(OmegaConf.missing_keys(merged)))
+    missing = ", ".join(repr(key) for key in sorted(_missing(merged)))
     if missing:
         where = " and ".join(name for name, _ in layers) or schema.__name__
         raise ConfigError(
@@ -144,31 +144,48 @@ def _without(
         rest = _merge(schema, [*layers[:index], *layers[index + 1 :]])
     except ConfigError:
         return None
-    for key in OmegaConf.missing_keys(rest):
+    for key in _missing(rest):
         OmegaConf.update(
             rest, key, OmegaConf.select(merged, key, throw_on_resolution_failure=False)
         )
     return rest
 
 
+def _parts(node: Container, key: str) -> Iterator[tuple[str, Node]]:
+    """The values right below a node, as they stand there, with their dotted keys."""
+    for name in range(len(node)) if isinstance(node, ListConfig) else list(node):
+        inner = node._get_node(name)
+        if isinstance(inner, Node):
+            step = f"[{name}]" if isinstance(node, ListConfig) else f".{name}"
+            yield (key + step).lstrip("."), inner
+
+
+def _missing(node: Container, key: str = "") -> list[str]:
+    # As OmegaConf.missing_keys, which stumbles over interpolations that lead nowhere.
+    if node._is_none() or node._is_interpolation():
+        return []
+    found = []
+    for name, inner in _parts(node, key):
+        if inner._is_missing():
+            found.append(name)
+        elif isinstance(inner, Container):
+            found += _missing(inner, name)
+    return found
+
+
 def _problem(node: Container | None, key: str = "") -> str | None:
     """What a part's own `__post_init__`, or an interpolation, says against it, and at which key."""
-    if node is None:
+    if node is None or node._is_none():
         return None
     try:
         OmegaConf.to_object(node)
         return None
     except (OmegaConfBaseException, ValueError) as error:
-        found = error
-    keys = range(len(node)) if isinstance(node, ListConfig) else list(node)
-    for name in keys:
-        inner = node._get_node(name)
-        if isinstance(inner, Container) and not inner._is_none():
-            step = f"[{name}]" if isinstance(node, ListConfig) else f".{name}"
-            problem = _problem(inner, (key + step).lstrip("."))
-            if problem:
-                return problem
-    return f"{key}: {_first_line(found)}" if key else _first_line(found)
+        found = _first_line(error)
+    inside = [
+        _problem(part, name) for name, part in _parts(node, key) if isinstance(part, Container)
+    ]
+    return next(filter(None, inside), f"{key}: {found}" if key else found)
 
 
 def _at_key(error: OmegaConfBaseException, prefix: str = "") -> str:

@@ -6,7 +6,7 @@ A `Source` names a format and a place: a local file (`path`), or a data set of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
@@ -37,8 +37,8 @@ class Place:
     | stepwise        | prompt, completions, labels (TRL's)                  | labelled solutions  |
     | columns         | whatever `columns` maps to our fields                | any of the three    |
 
-    The first wrong step of a ProcessBench solution stands in `metadata.first_error`. With `columns`,
-    a number mapped to `answer` becomes text, and rows without a mapped id get their number.
+    The first wrong step of a ProcessBench solution stands in `metadata.first_error`. With
+    `columns`, a number mapped to `answer` becomes text; without a mapped id a row's number is it.
 
     Attributes:
         format: see the table above.
@@ -168,7 +168,7 @@ def problem_texts(source: Place) -> Iterator[str]:
 
 
 def _records(
-    place: Place, record: type[T], readers: dict[str, Callable[[Row, int], list[T]]]
+    place: Place, record: type[T], readers: Mapping[str, Callable[[Row, int], list[T]]]
 ) -> Iterator[T]:
     _require_place(place)
     if place.format == "records" and place.path is not None and place.path.endswith(".jsonl"):
@@ -197,7 +197,7 @@ def _read_row(
     row: Row,
     number: int,
     record: type[T],
-    readers: dict[str, Callable[[Row, int], list[T]]],
+    readers: Mapping[str, Callable[[Row, int], list[T]]],
 ) -> list[T]:
     if place.format == "columns":
         return [formats.mapped(row, number, record, place.columns, place)]

@@ -99,7 +99,7 @@ def test_all_votes_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             ("b", "p1"),
         ]
         assert item.judgments[2].verdicts == (1.0, 0.0, 1.0)
-        assert item.judgments[1].verdicts == (None, None, None)  # there is no reference
+        assert item.judgments[1].verdicts == (1.0, 1.0, 1.0)  # the final answer matches
     assert [item.judgments[0].verdicts[0] for item in found[:2]] == [TRUE, 0.0]
     assert counts.tokens == sum(
         sum(vote.usage.values()) for item in found for vote in item.judgments
@@ -124,7 +124,7 @@ def test_references_are_joined(tmp_path: Path) -> None:
     found = annotations(settings)
     assert found[2].solution.reference == "2 + 1 = 3"
     assert found[2].judgments[1].verdicts == (1.0, 1.0, 1.0)
-    assert found[1].judgments[1].text == "the solution has no reference"
+    assert found[1].solution.reference is None
 
 
 def test_changed_references_are_another_input(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_changed_references_are_another_input(tmp_path: Path) -> None:
     settings.source.references = Place(path=str(path))
     run(settings)
     jsonl.write(path, [Problem(id="x", problem="What is 2 + 1?", reference="1 + 2 = 3")])
-    with pytest.raises(RunConflictError, match=r"inputs\.source was"):
+    with pytest.raises(RunConflictError, match=r"content of inputs\.source changed"):
         run(settings)
 
 
@@ -146,7 +146,9 @@ def test_changed_prompts_are_another_input(tmp_path: Path, monkeypatch: pytest.M
     settings.judges[0].settings = JudgeSettings(prompts=str(prompts))
     run(settings)
     (prompts / "p1.toml").write_text((prompts / "p1.toml").read_text() + "\n# changed\n")
-    with pytest.raises(RunConflictError, match=r"judges\[0\]\.settings\.prompts was"):
+    with pytest.raises(
+        RunConflictError, match=r"content of inputs\.judges\[0\]\.settings\.prompts changed"
+    ):
         run(settings)
     assert len(judges.engines) == 1
 

@@ -16,7 +16,7 @@ import yaml
 from prm import config
 from prm.cli import STAGES, main
 from prm.errors import ConfigError
-from prm.recipe import Recipe, prepare
+from prm.recipe import Recipe, prepare, require_inputs
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
@@ -78,6 +78,12 @@ BAD = {
     "not an override": (["annotate", "bare.yaml", "out"], "'out' is not an override"),
     "neither file nor override": (["annotate", "out"], "out: no such configuration file"),
     "missing file": ([*ANNOTATE, "source.path=none.jsonl"], "none.jsonl: no such file"),
+    "a folder for a file": ([*ANNOTATE, "source.path=."], ".: a folder where a file is needed"),
+    "no folder": (["annotate", "out=", "source.path=good.jsonl"], "override 'out=': out is empty"),
+    "another format": (
+        [*ANNOTATE, "source.path=empty.jsonl"],
+        "The row looks like gsm8k_solutions: set `format: gsm8k_solutions`",
+    ),
     "no place": ([*ANNOTATE, "source.limit=5"], "exactly one of `path`"),
     "unknown kind of file": ([*ANNOTATE, "source.path=file"], "unknown kind of file"),
     "torn line": ([*ANNOTATE, "source.path=torn.jsonl"], "torn.jsonl:2: torn or invalid JSON"),
@@ -171,6 +177,16 @@ def test_a_folder_of_another_run(here: Path, capsys: pytest.CaptureFixture[str])
     assert error.count("\n") == 1
     assert run(*ANNOTATE, "source.path=good.jsonl") == 2
     assert 'stage was "verify" and is now "annotate"' in capsys.readouterr().err
+    (here / "annotations.jsonl").write_text(json.dumps(ANNOTATION) + "\n\n")
+    assert run("verify", "out=out", "annotations=annotations.jsonl") == 2
+    assert "the content of inputs.annotations changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["torn.jsonl", "short.jsonl"])
+def test_a_mended_input_may_take_the_folder(here: Path, wrong: str) -> None:
+    assert run("verify", "out=out", f"annotations={wrong}") == 2
+    assert (here / "out" / "run.json").exists()
+    assert run("verify", "out=out", "annotations=annotations.jsonl") == 0
 
 
 def test_anything_else_is_a_bug_and_keeps_its_traceback(
@@ -199,6 +215,28 @@ def test_interrupted(
     assert "interrupted; the same command resumes" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [("prm.cli.importlib.import_module", "prm verify"), ("prm.cli._parser", "prm")],
+)
+@pytest.mark.parametrize("arguments", [["out=out", "annotations=x"], ["--help"]])
+def test_interrupted_before_the_stage_runs(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    where: str,
+    name: str,
+    arguments: list[str],
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, interrupted)
+    assert run("verify", *arguments) == 130
+    error = capsys.readouterr().err
+    assert error.endswith(": interrupted; the same command resumes\n")
+    assert error.strip().startswith(name.split()[0])
+
+
 # Help
 
 
@@ -221,7 +259,12 @@ def test_help_of_a_stage_lists_its_keys(stage: str, capsys: pytest.CaptureFixtur
 
 def test_help_of_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("run", "--help") == 0
-    assert "all stages of a recipe" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "all stages of a recipe" in shown
+    assert "data: the folder with the data sets, as `${data}`." in shown
+    example = shown.partition("list:\n\n")[2].partition("\n\npositional")[0]
+    recipe = config.from_dict(Recipe, yaml.safe_load(example), "help")
+    assert [name for name, _, _ in prepare(recipe, "help", MODULES)] == ["annotate", "verify"]
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
@@ -317,6 +360,40 @@ def test_a_typo_in_the_last_stage_stops_the_first(
     assert captured.err.count("\n") == 1
     assert captured.out == ""
     assert not (here / "out").exists()
+
+
+LATE = """  - stage: bench
+    config:
+      out: elsewhere/bench
+      tasks:
+        - name: t
+          kind: processbench
+          source: {path: good.jsonl, references: {path: "PATH"}}
+"""
+
+
+def test_a_missing_late_input_stops_the_first_stage(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "r.yaml").write_text(RECIPE + LATE.replace("PATH", "none.jsonl"))
+    assert run("run", "r.yaml") == 2
+    captured = capsys.readouterr()
+    assert captured.err == (
+        "prm run: r.yaml: stages[2] (bench): tasks[0].source.references.path: none.jsonl: "
+        "no such file\n"
+    )
+    assert captured.out == ""
+    assert not (here / "out").exists()
+
+
+@pytest.mark.parametrize("path", ["good.jsonl", "${out}/new.jsonl", "elsewhere/split/s.jsonl"])
+@pytest.mark.usefixtures("here")
+def test_inputs_that_are_there_or_will_be(path: str) -> None:
+    first = {"stage": "split", "config": {"out": "elsewhere/split", "source": {"path": "file"}}}
+    stages = [first, *yaml.safe_load("stages:\n" + LATE.replace("PATH", path))["stages"]]
+    recipe = config.from_dict(Recipe, {"out": "out", "stages": stages}, "r")
+    prepared = [(name, made) for name, _, made in prepare(recipe, "r", MODULES)]
+    require_inputs(recipe, "r", prepared)
 
 
 def test_a_recipe_names_its_file_in_errors() -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from omegaconf import OmegaConf
 
 from prm import config
 from prm.config import MAY_CHANGE
+from prm.describe import describe
 from prm.errors import ConfigError
 
 
@@ -111,7 +113,20 @@ def test_file_and_overrides_in_layers(tmp_path: Path) -> None:
         ("judges=[5]", "judges[0]"),
         ("judges={a: 1}", "'judges' is a list; give the whole list"),
         ("judges.0.engine.model=m", "'judges' is a list; give the whole list"),
-        ("rules=arithmetic", "key 'rules'"),
+        ("rules=arithmetic", "'rules' is a list; write [arithmetic]"),
+        ("rules=${nope}", "Interpolation key 'nope' not found"),
+        ("judges=5", "'judges' is a list; write [5]"),
+        ("out=", "out is empty"),
+        ("out=' '", "out is empty"),
+        ("out=null", "out is empty"),
+        (
+            "judges=[{engine: {model: m}}, {engine: {model: m, kind: x}}]",
+            "key 'judges[1].engine.kind': Invalid value 'x'",
+        ),
+        (
+            "judges=[{engine: {model: m}}, {engine: {model: m}, settings: {samples: 0}}]",
+            "judges[1].settings: samples is 0; it starts at 1",
+        ),
         ("rules=[arithmetic, magic]", "key 'rules[1]': Invalid value 'magic', expected one of"),
         ("engine.kind=vlm", "key 'engine.kind': Invalid value 'vlm', expected one of ['vllm'"),
         ("judges=[{settings: {samples: 2}}]", "required key 'judges[0].engine' is not set"),
@@ -125,6 +140,8 @@ def test_refused_overrides(override: str, message: str) -> None:
         load(override)
     assert message in str(caught.value)
     assert f"override {override!r}" in str(caught.value)
+    if "required key" not in message:  # which no layer sets
+        assert str(caught.value).startswith(f"override {override!r}: ")
     assert "\n" not in str(caught.value)
 
 
@@ -204,8 +221,61 @@ def test_identity_leaves_out_what_may_change_at_every_depth() -> None:
 
 
 def test_describe_shows_documentation_defaults_and_inner_keys_of_required_parts() -> None:
-    text = config.describe(Schema)
+    text = describe(Schema)
     assert text.startswith("`prm example`.\n\nAttributes:\n    out: the run folder.")
     assert "out: ???" in text
-    assert "engine:\n  model: ???\n  kind: vllm\n" in text
+    assert "engine:  # Engine\n  model: ???  # text\n  kind: vllm  # vllm | transformers\n" in text
     assert "chunk: 64" in text
+
+
+def test_describe_expands_lists_and_optional_parts() -> None:
+    text = describe(Schema)
+    assert text.count("Engine: An engine.") == 1  # though three keys hold one
+    assert "Settings:" not in text  # it has no documentation
+    lines = text.partition("Defaults (??? must be set):\n\n")[2].splitlines()
+    start = lines.index("other: null  # Engine | null")
+    assert lines[start:] == [
+        "other: null  # Engine | null",
+        "#   model: ???  # text",
+        "#   kind: vllm  # vllm | transformers",
+        "#   options: {}  # keys and values",
+        "judges: []  # list of Judge, each:",
+        "# - engine:  # Engine",
+        "#     model: ???  # text",
+        "#     kind: vllm  # vllm | transformers",
+        "#     options: {}  # keys and values",
+        "#   settings:  # Settings",
+        "#     samples: 1  # integer",
+        "#     speed: 1  # integer",
+        "rules: []  # list of arithmetic | reference",
+        "share: 0.5  # number",
+        "flag: false  # true | false",
+        "chunk: 64  # integer",
+    ]
+
+
+def test_described_items_are_yaml_once_the_comment_marks_are_gone() -> None:
+    lines = describe(Schema).splitlines()
+    start = lines.index("judges: []  # list of Judge, each:")
+    shown = "judges:\n" + "\n".join(
+        line.removeprefix("# ") for line in lines[start + 1 : start + 8]
+    )
+    loaded = OmegaConf.create(shown)
+    assert loaded.judges[0].engine.kind == "vllm"
+    assert loaded.judges[0].settings.samples == 1
+
+
+def test_an_error_names_only_the_layers_that_cause_it(tmp_path: Path) -> None:
+    path = file(tmp_path, "out: o\nengine: {model: m}\nsettings: {samples: 0}\n")
+    with pytest.raises(ConfigError) as caught:
+        config.load(Schema, path, ["chunk=8"])
+    assert str(caught.value) == f"{path}: settings: samples is 0; it starts at 1"
+    with pytest.raises(ConfigError) as caught:
+        config.load(Schema, path, ["chunk=8", "settings.samples=-1", "share=0.1"])
+    assert str(caught.value).startswith("override 'settings.samples=-1': settings: samples is -1")
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("out: o\nengine: {model: m}\n", encoding="utf-8-sig")
+    assert config.load(Schema, path).out == "o"

@@ -36,7 +36,7 @@ FLOORS = {
     "prm.search": 3,
     "prm.serve": 4,
 }
-OUTSIDE = {"prm", "prm.__main__", "prm.cli", "prm.recipe", "prm.doctor"}
+OUTSIDE = {"prm", "prm.__main__", "prm.cli", "prm.describe", "prm.recipe", "prm.doctor"}
 """Modules on no floor: the command line and what only it uses."""
 
 

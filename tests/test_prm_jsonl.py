@@ -103,6 +103,24 @@ def test_torn_or_invalid_lines(tmp_path: Path, line: bytes) -> None:
         assert caught.value.line == 2
 
 
+def test_a_torn_line_has_one_line_number(tmp_path: Path) -> None:
+    path = tmp_path / "f.jsonl"
+    path.write_text(json.dumps(SOLUTION) + '\n{"id": "a')
+    for read in (lambda: list(jsonl.read(path, Solution)), lambda: list(jsonl.read_rows(path))):
+        with pytest.raises(RecordError, match=r":2: torn .*EOF.* at column [0-9]+\)$"):
+            read()
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "f.jsonl"
+    path.write_text(json.dumps(SOLUTION), encoding="utf-8-sig")
+    assert [item.id for item in jsonl.read(path, Solution)] == ["a"]
+    assert list(jsonl.read_rows(path)) == [(1, SOLUTION)]
+    path.write_bytes(b"\n" + path.read_bytes())  # anywhere else it is no mark
+    with pytest.raises(RecordError, match=":2: torn or invalid JSON"):
+        list(jsonl.read(path, Solution))
+
+
 @pytest.mark.parametrize("line", ["[]", "1", '"a"', "null"])
 def test_a_line_must_hold_an_object(tmp_path: Path, line: str) -> None:
     path = tmp_path / "f.jsonl"

@@ -81,7 +81,7 @@ def test_unfinished_is_resumed_and_finished_is_left_alone(tmp_path: Path) -> Non
         ("other", Config(out=""), "1", 'stage was "stage" and is now "other"'),
         ("stage", Config(out="", name="b"), "1", 'name was "a" and is now "b"'),
         ("stage", Config(out="", inner=Inner(seed=7)), "1", "inner.seed was 0 and is now 7"),
-        ("stage", Config(out=""), "2", 'inputs.source was "1" and is now "2"'),
+        ("stage", Config(out=""), "2", "the content of inputs.source changed"),
         ("other", Config(out="", name="b", inner=Inner(seed=7)), "2", r"\(and 1 more\)"),
     ],
 )
@@ -179,8 +179,38 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     finally:
         holder.kill()  # what dies holds no lock
         holder.communicate()
-    with pytest.raises(RunConflictError, match="name was null"):  # but it did start a run
-        Run(tmp_path, "stage", Config(out=""))
+    with Run(tmp_path, "stage", Config(out="")):  # and claims no folder, having written nothing
+        assert record(tmp_path)["config"]["name"] == "a"
+
+
+def test_a_run_that_wrote_nothing_claims_no_folder(tmp_path: Path) -> None:
+    with Run(tmp_path, "other", Config(out="", name="wrong"), {"source": "torn"}) as run:
+        run.path("out.jsonl.partial").touch()  # opened, then the input was refused
+    (tmp_path / ".run.json.123").write_text("{")  # a kill in the midst of writing
+    with Run(tmp_path, "stage", Config(out=""), {"source": "mended"}) as run:
+        assert run.counts is None
+    assert record(tmp_path)["stage"] == "stage"
+    assert record(tmp_path)["inputs"] == {"source": "mended"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "run.json"]
+
+
+@pytest.mark.parametrize("name", ["out.jsonl.partial", "out.jsonl", "checkpoint"])
+def test_a_run_that_wrote_something_keeps_its_folder(tmp_path: Path, name: str) -> None:
+    with Run(tmp_path, "stage", Config(out=""), {"source": "1"}) as run:
+        if name == "checkpoint":
+            run.path(name).mkdir()
+        else:
+            run.path(name).write_text("{}\n")
+    with pytest.raises(RunConflictError, match=r"the content of inputs\.source changed"):
+        Run(tmp_path, "stage", Config(out=""), {"source": "2"})
+    assert (tmp_path / name).exists()
+
+
+def test_a_finished_run_without_output_keeps_its_folder(tmp_path: Path) -> None:
+    with Run(tmp_path, "stage", Config(out="")) as run:
+        run.finish(COUNTS, [])
+    with pytest.raises(RunConflictError, match="name was"):
+        Run(tmp_path, "stage", Config(out="", name="b"))
 
 
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:

@@ -213,6 +213,11 @@ def test_rerank_top_n() -> None:
     assert [result["index"] for result in results] == [1, 2]
 
 
+def test_rerank_takes_cohere_s_limit_where_it_limits_nothing() -> None:
+    body = {"query": "q", "documents": ["abc"], "max_tokens_per_doc": None}
+    assert client().post("/v1/rerank", json=body).status_code == 200
+
+
 def test_rerank_names_the_document_that_cannot_be_scored() -> None:
     body = {"query": "q", "documents": ["a", "UNSCORABLE"]}
     message = refusal(client().post("/v1/rerank", json=body), 422, "documents.1")
@@ -234,9 +239,12 @@ def test_rerank_counts_steps_after_separating_them() -> None:
         ({"documents": [3]}, "documents.0", "a document is"),
         ({"documents": ["a", " "]}, "documents.1.text", "blank"),
         ({"documents": [{"steps": ["a", ""]}]}, "documents.0.steps.1", "blank"),
-        ({"documents": [{"text": "a", "steps": ["a"]}]}, "documents.0", "'text'"),
+        ({"documents": [{"text": "a", "steps": ["a"]}]}, "documents.0", "a document is"),
+        ({"documents": [{"stps": ["a"]}]}, "documents.0", '{"text": …} or {"steps": […]}'),
+        ({"documents": [{"text": "a", "title": "b"}]}, "documents.0", "a document is"),
+        ({"documents": [{}]}, "documents.0", "a document is"),
         ({"query": ""}, "query", "blank"),
-        ({"max_tokens_per_doc": 9}, "body", "max_tokens_per_doc"),
+        ({"max_tokens_per_doc": 9}, "max_tokens_per_doc", "nothing is ever cut"),
     ],
 )
 def test_rerank_refuses(change: dict[str, Any], where: str, part: str) -> None:
@@ -261,7 +269,12 @@ def test_rerank_refuses(change: dict[str, Any], where: str, part: str) -> None:
         ({"items": [item("a") | {"steps": [1]}]}, "items.0.steps.0", "string"),
         ({"items": [{"question": "q"}]}, "items.0.steps", "required"),
         ({"items": []}, "items", "at least 1"),
-        ({"items": [item("a", text="x")]}, "items.0", "unknown field 'text'"),
+        (
+            {"items": [item("a", text="x")]},
+            "items.0",
+            "unknown field 'text'; known: id, question, steps, reference",
+        ),
+        ({"items": [item("a", stps=[])]}, "items.0", "unknown field 'stps'; did you mean 'steps'?"),
         ({"items": [item("a")], "agregation": "min"}, "body", "did you mean 'aggregation'?"),
         ({"items": [item("a")], "aggregation": "max"}, "aggregation", "'min'"),
         ([item("a")], "body", "JSON object"),

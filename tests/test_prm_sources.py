@@ -240,6 +240,75 @@ def test_refused_columns(
         list(solutions(source) if "steps" in columns else problems(source))
 
 
+@pytest.mark.parametrize(("gold", "answer"), [(5, "5"), (2.5, "2.5"), (-1, "-1"), (None, None)])
+def test_a_number_is_an_answer(tmp_path: Path, gold: Any, answer: str | None) -> None:
+    path = file(tmp_path, {"q": "2 + 3?", "gold": gold})
+    source = Place(format="columns", path=path, columns={"problem": "q", "answer": "gold"})
+    assert [item.answer for item in problems(source)] == [answer]
+
+
+@pytest.mark.parametrize("gold", ["true", "[5]", "NaN", "Infinity"])
+def test_what_is_no_answer(tmp_path: Path, gold: str) -> None:
+    path = file(tmp_path, f'{{"q": "2 + 3?", "gold": {gold}}}')
+    source = Place(format="columns", path=path, columns={"problem": "q", "answer": "gold"})
+    with pytest.raises(RecordError):
+        list(problems(source))
+
+
+def test_problem_texts_of_columns_need_only_the_problem(tmp_path: Path) -> None:
+    path = file(tmp_path, {"q": "2 + 3?"}, {"q": "1 + 1?", "id": 7})
+    place = Place(format="columns", path=path, columns={"problem": "q"})
+    assert list(problem_texts(place)) == ["2 + 3?", "1 + 1?"]
+    more = {"problem": "q", "steps": "no such", "labels": "column"}
+    assert len(list(problem_texts(Place(format="columns", path=path, columns=more)))) == 2
+
+
+@pytest.mark.parametrize(
+    ("columns", "error", "message"),
+    [
+        ({}, ConfigError, "`columns` must map `problem`"),
+        ({"steps": "q"}, ConfigError, "`columns` must map `problem`"),
+        ({"problem": "p"}, RecordError, ":1: field 'problem': missing column 'p'; the row has q"),
+        ({"problem": "n"}, RecordError, ":1: field 'problem': 5 is no problem's text"),
+        ({"problem": "blank"}, RecordError, "' ' is no problem's text"),
+    ],
+)
+def test_refused_problem_texts(
+    tmp_path: Path, columns: dict[str, str], error: type[PRMError], message: str
+) -> None:
+    path = file(tmp_path, {"q": "2 + 3?", "n": 5, "blank": " "})
+    with pytest.raises(error) as caught:
+        list(problem_texts(Place(format="columns", path=path, columns=columns)))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json"])
+@pytest.mark.parametrize("format", ROWS)
+def test_records_that_are_another_format(tmp_path: Path, format: str, suffix: str) -> None:
+    source = Source(path=file(tmp_path, ROWS[format], suffix=suffix))
+    with pytest.raises(RecordError, match=rf":1: .*looks like {format}: set `format: {format}`$"):
+        list(solutions(source))
+
+
+def test_records_that_are_no_known_format(tmp_path: Path) -> None:
+    source = Source(path=file(tmp_path, {"prompt": "q", "reply": "x"}))
+    with pytest.raises(RecordError, match=r"The row has prompt, reply: set `format`; `format: col"):
+        list(solutions(source))
+    with pytest.raises(RecordError, match=r"no problem in this record\. The row has prompt, reply"):
+        list(problem_texts(source))
+    ours = Source(path=file(tmp_path, {"id": "a", "problem": "p", "steps": [1]}))
+    with pytest.raises(RecordError) as caught:
+        list(solutions(ours))
+    assert "format" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json"])
+def test_a_byte_order_mark_is_skipped(tmp_path: Path, suffix: str) -> None:
+    path = Path(file(tmp_path, GSM8K, suffix=suffix))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(list(problems(Place(format="gsm8k", path=str(path))))) == 1
+
+
 @pytest.mark.parametrize("labels", [None, "1", [None], ["1"], [-100], [1.5], [1, 0]])
 @pytest.mark.parametrize("format", ["columns", "stepwise"])
 def test_refused_labels(tmp_path: Path, format: Any, labels: Any) -> None:
@@ -365,7 +434,12 @@ def test_json_that_is_no_array_of_objects(tmp_path: Path, content: str, message:
     ("place", "error", "message"),
     [
         (Place(), ConfigError, "exactly one of `path` .* and `hub`"),
-        (Place(path="a.jsonl", hub="a/b"), ConfigError, "exactly one of"),
+        (
+            Place(path="a.jsonl", hub="a/b"),
+            ConfigError,
+            r"both `path` \(a\.jsonl\) and `hub` \(a/b\) are set; .* source\.path=null",
+        ),
+        (Place(path="."), RecordError, r"^\.: a folder where a file is needed"),
         (Place(path="none.jsonl"), RecordError, "none.jsonl: no such file"),
         (Place(path="none.json"), RecordError, "none.json: no such file"),
         (Place(path="none.parquet"), RecordError, "none.parquet: no such file"),

@@ -213,7 +213,7 @@ def test_another_input_is_refused(tmp_path: Path) -> None:
     settings = made(tmp_path)
     run(settings)
     labelled_file(tmp_path, count=8)
-    with pytest.raises(RunConflictError, match=r"inputs\.annotations was"):
+    with pytest.raises(RunConflictError, match=r"content of inputs\.annotations changed"):
         run(settings)
 
 

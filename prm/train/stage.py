@@ -184,8 +184,8 @@ def _threshold(measured: dict[str, float], solutions: int) -> Threshold | None:
     wrong, steps = int(measured["eval_wrong_steps"]), int(measured["eval_steps"])
     if not 0 < wrong < steps:
         print(
-            f"train: {wrong} of the {steps} held-out steps are wrong, so the checkpoint declares no "
-            "threshold; raise held_out, or train on solutions with and without errors",
+            f"train: {wrong} of the {steps} held-out steps are wrong, so the checkpoint declares "
+            "no threshold; raise held_out, or train on solutions with and without errors",
             file=sys.stderr,
         )
         return None
