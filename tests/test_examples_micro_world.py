@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import operator
 import os
 import random
@@ -19,12 +18,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples.micro import world
+from examples.micro.problems import make_problem, micro_problems
 from prm.jsonl import read
 from prm.records import LabelledSolution, Problem, Solution, problem_key
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # examples are no installed package
-world = importlib.import_module("examples.micro.world")
 
 OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 KINDS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
@@ -75,7 +74,7 @@ def truth_of(problem, labelled: LabelledSolution) -> tuple[float, ...]:
 
 @pytest.fixture(scope="module")
 def problems():
-    return world.micro_problems(3, 250)
+    return micro_problems(3, 250)
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +110,8 @@ def auroc(steps: list[tuple[str, float]], feature: Callable[[str], float]) -> fl
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from(["train", "held_out", None]))
 def test_problem_is_sound(seed, wording):
-    problem = world.make_problem(random.Random(seed), wording=wording)
-    assert problem == world.make_problem(random.Random(seed), wording=wording)
+    problem = make_problem(random.Random(seed), wording=wording)
+    assert problem == make_problem(random.Random(seed), wording=wording)
     assert wording in (None, problem.wording)
     equations = interpret(problem)
     assert 2 <= len(equations) <= 5
@@ -136,7 +135,7 @@ def test_problem_is_sound(seed, wording):
 def test_labels_agree_with_independent_evaluation(seed, policy, wild):
     if wild:  # many errors on top of each other, retakes in most operations
         policy = world.Policy("wild", policy.style, 0.2, 0.25, 0.25, 0.2, policy.retake * 3)
-    problem = world.make_problem(random.Random(seed))
+    problem = make_problem(random.Random(seed))
     labelled = world.solve(problem, policy, random.Random(seed + 1))
     assert labelled.labels == truth_of(problem, labelled)
     solution = labelled.solution
@@ -156,7 +155,7 @@ def test_every_word_of_held_out_problems_occurs_in_train(problems):
     def words(items):
         return {w for item in items for w in re.findall("[a-z]+", item.record.problem.lower())}
 
-    held_out = world.micro_problems(3, 250, "held_out")
+    held_out = micro_problems(3, 250, "held_out")
     assert words(held_out) <= words(problems)
     assert len(words(problems)) <= 60
     assert not {item.record.problem for item in held_out} & {p.record.problem for p in problems}

@@ -22,50 +22,32 @@ from __future__ import annotations
 import argparse
 import random
 import re
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+# The script runs from a checkout, which need not be installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from examples.micro.problems import (
+    HIGH,
+    LOW,
+    SMALL,
+    SYMBOLS,
+    Equation,
+    MicroProblem,
+    Operation,
+    apply,
+    canonical,
+    micro_problems,
+    show,
+    value_of,
+)
 from prm.jsonl import write as write_records
-from prm.records import Evidence, LabelledSolution, Problem, Solution
+from prm.records import Evidence, LabelledSolution, Solution
 
-LOW, HIGH = 2, 99
-"""Bounds of every number in problems and solutions, right or wrong."""
-SMALL = range(2, 7)
-"""Multipliers and divisors, in right and wrong steps alike."""
-NAMES = ("Tom", "Ann", "Ben", "Eva", "Max", "Lea")
-THINGS = ("apples", "eggs", "books", "coins", "cards", "pens", "cups")
-Wording = Literal["train", "held_out"]
-
-# A line is `key, wordings: sentences`. {o} is the owner, {b} the second person, {c} somebody whose
-# things are not counted. Held-out sentences recombine words of the train ones: no unknown words.
-_TEXT = """
-start, train: {o} has {n} {t}. | {o} starts with {n} {t}. | At the start {o} has {n} {t}.
-start, held_out: With {n} {t} {o} starts. | {o} has {n} of the {t} at the start.
-groups, train: {o} has {m} {box} with {n} {t} in each. | {o} starts with {m} {box} of {n} {t} each.
-groups, held_out: Each of the {m} {box} of {o} has {n} {t} in it.
-add, train: {o} buys {n} more. | {o} finds {n} more {t}. | {c} gives {o} {n} {t}.
-add, held_out: {o} gets {n} {t} from {c}. | {o} gets all of the {n} {t} {c} finds.
-sub, train: {o} loses {n}. | {o} gives {c} {n} {t}. | {c} gets {n} {t} from {o}.
-sub, held_out: {c} buys {n} {t} from {o}. | {o} gives {n} of the {t} away.
-mul, train: Then {o} has {n} times as many. | {o} makes it {n} times as many {t}.
-mul, held_out: It is {n} times as many {t} now.
-div, train: {o} keeps one of {n} equal parts. | {o} gives away all but one of {n} equal {box}.
-div, held_out: Of {n} equal parts {o} gives away all but one.
-half, train: {o} keeps half of the {t}. | Then {o} loses half of it.
-half, held_out: {o} gives half of the {t} away.
-merge_add, train: {o} gets all the {t} of {b}. | {b} gives all the {t} to {o}.
-merge_add, held_out: All the {t} from {b} is now with {o}.
-merge_sub, train: {o} loses as many {t} as {b} has. | {o} gives {c} as many as {b} has.
-merge_sub, held_out: As many {t} as {b} has is what {o} gives away.
-question, train: How many {t} does {o} have now? | What is the number of {t} {o} has?
-question, held_out: Now how many does {o} have?
-"""
-WORDINGS = {
-    tuple(key.split(", ")): sentences.split(" | ")
-    for key, sentences in (line.split(": ") for line in _TEXT.strip().splitlines())
-}
 STEPS = {
     "plain": ("{o} has {e} {t}.", "Then {o} has {e} {t}.", "Now {o} has {e} {t}."),
     "long": (
@@ -75,33 +57,6 @@ STEPS = {
     "retake": ("{e}, so {o} has {v} {t}.", "We get {e}. {o} has {v} {t}."),
 }
 ERRORS = ("slip", "operation", "operand", "skip")
-SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
-
-Operand = tuple[Literal["given", "result"], int]
-"""A number the problem states, or the result of the operation with this index from 0."""
-Equation = tuple[str, int, int, int]
-"""kind, left, right, result."""
-
-
-@dataclass(frozen=True)
-class Operation:
-    """`owner` has `left kind right` things; `equation` is it worked out without error."""
-
-    kind: str
-    left: Operand
-    right: Operand
-    owner: str
-    equation: Equation
-
-
-@dataclass(frozen=True)
-class MicroProblem:
-    """A problem's record together with the operations it was worded from."""
-
-    record: Problem
-    operations: tuple[Operation, ...]
-    thing: str
-    wording: Wording
 
 
 @dataclass(frozen=True)
@@ -135,172 +90,9 @@ POLICIES = (
 )
 
 
-def apply(kind: str, left: int, right: int) -> int | None:
-    """The operation's result; None where it is inexact or leaves the number range."""
-    if kind == "div":
-        result = left // right if left % right == 0 else -1
-    else:
-        result = {"add": left + right, "sub": left - right, "mul": left * right}[kind]
-    return result if LOW <= result <= HIGH else None
-
-
-def canonical(equation: Equation) -> Equation:
-    """The equation with the smaller operand first where order does not matter."""
-    kind, left, right, result = equation
-    swap = kind in ("add", "mul") and left > right
-    return (kind, right, left, result) if swap else equation
-
-
-def _number(operand: Operand, results: Sequence[int]) -> int:
-    return operand[1] if operand[0] == "given" else results[operand[1]]
-
-
-def _show(equation: Equation) -> str:
-    kind, left, right, result = equation
-    return f"{left} {SYMBOLS[kind]} {right} = {result}"
-
-
-class _Story:
-    """A problem while it is drawn: its sentences and operations so far."""
-
-    def __init__(self, rng: random.Random, wording: Wording) -> None:
-        self.rng, self.wording = rng, wording
-        self.owner, self.other, self.trader = rng.sample(NAMES, 3)
-        self.thing, self.box = rng.choice(THINGS), rng.choice(("bags", "boxes"))
-        self.text: list[str] = []
-        self.operations: list[Operation] = []
-        self.results: list[int] = []
-
-    def say(self, key: str, owner: str, n: int = 0, m: int = 0) -> None:
-        sentence = self.rng.choice(WORDINGS[key, self.wording])
-        names = {"o": owner, "b": self.other, "c": self.trader, "t": self.thing, "box": self.box}
-        self.text.append(sentence.format(n=n, m=m, **names))
-
-    def operate(self, kind: str, left: Operand, right: Operand, owner: str) -> Operand:
-        numbers = _number(left, self.results), _number(right, self.results)
-        result = apply(kind, *numbers)
-        assert result is not None, "only feasible operations are drawn"
-        self.operations.append(Operation(kind, left, right, owner, (kind, *numbers, result)))
-        self.results.append(result)
-        return ("result", len(self.results) - 1)
-
-    def begin(self, owner: str) -> Operand:
-        """States what `owner` starts with; where that is in groups, it is an operation."""
-        if self.rng.random() < 0.5:
-            number = self.rng.randint(6, 50)
-            self.say("start", owner, number)
-            return ("given", number)
-        each, groups = self.rng.randint(3, 12), self.rng.choice(SMALL)
-        self.say("groups", owner, each, groups)
-        return self.operate("mul", ("given", each), ("given", groups), owner)
-
-    def change(self, held: Operand, owner: str) -> Operand:
-        """Changes what `owner` holds, with every feasible kind equally likely."""
-        before = _number(held, self.results)
-        options = {
-            kind: [
-                number
-                for number in (SMALL if kind in ("mul", "div") else range(LOW, 31))
-                if apply(kind, before, number) is not None
-            ]
-            for kind in SYMBOLS
-        }
-        kind = self.rng.choice([kind for kind, numbers in options.items() if numbers])
-        number = self.rng.choice(options[kind])
-        half = kind == "div" and number == 2 and self.rng.random() < 0.5
-        self.say("half" if half else kind, owner, number)
-        return self.operate(kind, held, ("given", number), owner)
-
-    def merge(self, held: Operand) -> Operand | None:
-        """Works out a second person's things apart from the owner's, then joins the two.
-
-        So a step can follow an error without resting on it. None where no join is feasible.
-        """
-        side = self.begin(self.other)
-        if side[0] == "given":
-            side = self.change(side, self.other)
-        pair = _number(held, self.results), _number(side, self.results)
-        kinds = [kind for kind in ("add", "sub") if apply(kind, *pair) is not None]
-        if not kinds:
-            return None
-        kind = self.rng.choice(kinds)
-        self.say(f"merge_{kind}", self.owner)
-        return self.operate(kind, held, side, self.owner)
-
-
-def make_problem(
-    rng: random.Random, *, wording: Wording | None = None, problem_id: str = "micro"
-) -> MicroProblem:
-    """Draws a problem of 2 to 5 operations.
-
-    Args:
-        rng: the only source of chance.
-        wording: the set of wordings; None draws one of the two.
-        problem_id: the record's id.
-    """
-    if wording is None:
-        wording = "train" if rng.random() < 0.5 else "held_out"
-    story = None
-    while story is None:
-        story = _tell(_Story(rng, wording))
-    lines = [f"{o.owner} has {_show(o.equation)} {story.thing}." for o in story.operations]
-    answer = str(story.results[-1])
-    record = Problem(
-        id=problem_id,
-        problem=" ".join(story.text),
-        answer=answer,
-        reference="\n".join([*lines, f"#### {answer}"]),
-        source="micro",
-    )
-    return MicroProblem(record, tuple(story.operations), story.thing, wording)
-
-
-def _tell(story: _Story) -> _Story | None:
-    """Fills the story; None where two people's things cannot be joined within the range."""
-    count = story.rng.randint(2, 5)
-    # The second person takes two operations, after at least one and at most all others.
-    merge_at = story.rng.randint(1, count - 2) if count > 2 and story.rng.random() < 0.6 else None
-    held = story.begin(story.owner)
-    while len(story.operations) < count:
-        if len(story.operations) == merge_at:
-            joined = story.merge(held)
-            if joined is None:
-                return None
-            held = joined
-        else:
-            held = story.change(held, story.owner)
-    story.say("question", story.owner)
-    return story
-
-
-def micro_problems(
-    seed: int, count: int, wordings: Wording = "train", exclude: Iterable[MicroProblem] = ()
-) -> list[MicroProblem]:
-    """Problems that differ from each other and from `exclude` in numbers or operations."""
-    rng = random.Random(f"micro problems {seed} {wordings}")
-    taken = {_signature(problem) for problem in exclude}
-    found: list[MicroProblem] = []
-    while len(found) < count:
-        name = f"micro-{seed}-{'h' if wordings == 'held_out' else ''}{len(found)}"
-        problem = make_problem(rng, wording=wordings, problem_id=name)
-        if (signature := _signature(problem)) not in taken:
-            taken.add(signature)
-            found.append(problem)
-    return found
-
-
-def _signature(problem: MicroProblem) -> tuple[tuple[str, Operand, Operand], ...]:
-    return tuple((o.kind, o.left, o.right) for o in problem.operations)
-
-
-def problems(seed: int, count: int, wordings: Wording = "train") -> list[Problem]:
-    """The records of `micro_problems`."""
-    return [problem.record for problem in micro_problems(seed, count, wordings)]
-
-
 def _work_out(operation: Operation, results: Sequence[int]) -> Equation | None:
     """The operation on a policy's results so far; None where it leaves the number range."""
-    left, right = _number(operation.left, results), _number(operation.right, results)
+    left, right = value_of(operation.left, results), value_of(operation.right, results)
     result = apply(operation.kind, left, right)
     return None if result is None else (operation.kind, left, right, result)
 
@@ -395,7 +187,7 @@ def solve(
             if equation[0] != "skip":
                 words = STEPS["retake" if turn else policy.style]
                 text = rng.choice(words).format(
-                    o=operation.owner, t=problem.thing, e=_show(equation),
+                    o=operation.owner, t=problem.thing, e=show(equation),
                     l=equation[1], r=equation[2], v=equation[3],
                 )  # fmt: skip
                 if turn:  # swapped operands say the same again
