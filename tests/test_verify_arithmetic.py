@@ -64,6 +64,17 @@ HOLD = [
     "11/18 * 162 = 99.00000000000001",
     "22 / 7 ≈ 3.1",
     r"98 \times 21 \approx 2000",
+    r"\(\sqrt{16} = 4\)",
+    r"\sqrt{2 + 2} = 2",
+    r"$\sqrt{50} = 5\sqrt{2}$",
+    r"$\sqrt{2}\sqrt{8} = 4$",
+    r"$\sqrt{2} \approx 1.414$",
+    r"\sqrt{3^2+4^2} = \sqrt{25} = 5",
+    r"\sqrt[3]{27} = 3 and 8^{2/3} = 4",
+    r"$\frac{\sqrt{8}}{2} = \sqrt{2}$",
+    "√(9 + 16) = 5",
+    "√(5² + (-12)²) = √(25 + 144) = √169 = 13",
+    r"Write $\sqrt{53}$ as $\sqrt{53} = \sqrt{1 \times 53}$",
 ]
 FALSE = [
     "She has 16 - 3 = 12 eggs left.",
@@ -84,6 +95,9 @@ FALSE = [
     "So, she has $32 - $20 = $300 left.",
     "2^3 = 9",
     "2 + 2 = 4 and 3 + 3 = 7",
+    r"\sqrt{16} = 5",
+    "√(9 + 16) = 7",
+    r"$4\sqrt{5} + 2\sqrt5 = 7\sqrt5$",
 ]
 NO_CLAIM = [
     "There are 5 apples.",
@@ -103,7 +117,6 @@ NO_CLAIM = [
     "3:30 + 1:00 = 4:30",
     "3/4 cup = 12 tablespoons",
     "half of 10 + 2 = 7",
-    r"\sqrt{2 + 2} = 2",
     "1st - 5 = 6th",
     "3 + 4 != 8, 3 + 4 >= 6",
     "9^9^9^9 = 1",
@@ -111,6 +124,8 @@ NO_CLAIM = [
     "4 / (2 - 2) = 0",
     "Number of days = cost / amount",
     "= = = =",
+    r"\sqrt{x} = 4",
+    r"\sqrt{-4} = 2",
 ]
 
 
@@ -237,6 +252,10 @@ HOSTILE += [
     "\\",
     "{",
     "^{1}",
+    r"\sqrt{",
+    r"\sqrt{2}",
+    r"\sqrt[2]",
+    "√(",
 ]
 
 

@@ -1,5 +1,5 @@
 """Arithmetic expressions: a parser of our own, so no text of a model reaches an evaluator, and
-their exact rational values.
+their values: exact rationals, and roots by sympy.
 
     side       = term (("+" | "-") term)*
     term       = power (("*" | "/" | "of") power | "(" side ")")*
@@ -22,6 +22,8 @@ Reading = OneOf["share", "number", "relative"]
 
 MAX_POWER_BITS = 2_000
 """Size of the largest power that is worked out."""
+_MAX_DEGREE = 12
+"""Of the roots that are worked out."""
 _MAX_UNIT_WORDS = 6
 _MAX_DEPTH = 20
 _NO_UNITS = frozenset(
@@ -54,7 +56,7 @@ Expression = Number | Operation
 
 
 class UndefinedError(Exception):
-    """An expression has no usable value: a division by zero, a huge or fractional power."""
+    """An expression has no usable value: a division by zero, a huge power, an even root below 0."""
 
 
 class UnreadableError(Exception):
@@ -272,11 +274,27 @@ def apply(sign: str, left: Fraction, right: Fraction) -> Fraction:
             raise UndefinedError
         return left / right
     bits = max(left.numerator.bit_length(), left.denominator.bit_length())
-    if right.denominator != 1 or bits * abs(right.numerator) > MAX_POWER_BITS:
+    if bits * abs(right.numerator) > MAX_POWER_BITS or (left == 0 and right < 0):
         raise UndefinedError
-    if left == 0 and right < 0:
-        raise UndefinedError
+    if right.denominator != 1:
+        return _root(left, right)
     return Fraction(left ** int(right))
+
+
+def _root(base: Fraction, exponent: Fraction) -> Fraction:
+    """A fractional power by sympy: exact where rational, else to forty digits.
+
+    Raises:
+        UndefinedError: the base is negative, or the root's degree beyond any use.
+    """
+    import sympy  # takes a second, and few solutions hold a root
+
+    if base < 0 or exponent.denominator > _MAX_DEGREE:
+        raise UndefinedError
+    power = sympy.Rational(base.numerator, base.denominator) ** sympy.Rational(
+        exponent.numerator, exponent.denominator
+    )
+    return Fraction(str(power if power.is_Rational else power.evalf(40)))
 
 
 def is_sign(part: Sequence[Token], index: int) -> bool:

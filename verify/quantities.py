@@ -107,6 +107,8 @@ _FRACTION = re.compile(r"\\[dtc]?frac\{(\d{1,30})\}\{(\d{1,30})\}")
 _SHORT_FRACTION = re.compile(r"\\[dtc]?frac(\d)(\d)")
 _DEEP_FRACTION = re.compile(r"\\[dtc]?frac\{([^{}]*)\}\{([^{}]*)\}")
 _GROUP = re.compile(r"\\(?:text[a-z]{0,4}|math[a-z]{2,4}|mbox|operatorname|boxed|fbox)\{([^{}]*)\}")
+_ROOT = re.compile(r"\\sqrt(?:\[(\d{1,2})\])?\{([^{}]*)\}")
+_SHORT_ROOT = re.compile(r"\\sqrt ?(\d)|√ ?(\d+(?:\.\d+)?)|√ ?\(([^()]*)\)")
 _EXPONENT = re.compile(r"\^\{([^{}]*)\}")
 _BORDER = re.compile(r"(?<=[+*/^=~(])[ \n]?\x00|\x00[ \n]?(?=[+*/^=~)])")
 _BULLET = re.compile(r"(?m)^[ \t]*[-*•]+[ \t]+")
@@ -116,6 +118,13 @@ _CONTINUED = re.compile(r"\n[ \t]*(?=[=~])")
 _ROUNDS = 6
 
 
+def _as_power(root: re.Match[str], inside: str, degree: str = "2") -> str:
+    """A root as a power; brackets that follow a number or a bracket tightly multiply it."""
+    factor = root.string[max(root.start() - 1, 0) : root.start()]
+    space = "" if factor.isdigit() or factor in (")", "}") else " "
+    return f"{space}(({inside})^(1/{degree}))"
+
+
 def _normalise(text: str) -> str:
     """The text with one sign for each operation, and LaTeX unwrapped."""
     marks = _MARK.findall(text)
@@ -123,11 +132,13 @@ def _normalise(text: str) -> str:
     for pattern, replacement in _LATEX:
         text = pattern.sub(replacement, text)
     text = _SHORT_FRACTION.sub(r" \1/\2 ", text)
+    text = _SHORT_ROOT.sub(lambda root: _as_power(root, root[1] or root[2] or root[3]), text)
     for _ in range(_ROUNDS):
         before = text
         text = _FRACTION.sub(r" \1/\2 ", text)
         text = _GROUP.sub(r" \1 ", text)
         text = _EXPONENT.sub(r"^(\1)", text)
+        text = _ROOT.sub(lambda root: _as_power(root, root[2], root[1] or "2"), text)
         text = _DEEP_FRACTION.sub(r" ((\1)/(\2)) ", text)
         if text == before:
             break
@@ -139,7 +150,7 @@ def _normalise(text: str) -> str:
 _TOKEN = re.compile(
     r"""
       (?P<space>[^\S\n]+)
-    | (?P<opaque>\d+(?::\d+)+ | \d+(?:\.\d+){2,} | (?:[<>!]=|=>|->|<-) | \\[a-zA-Z]+ | [<>|{}_\\!])
+    | (?P<opaque>\d+(?::\d+)+ | \d+(?:\.\d+){2,} | (?:[<>!]=|=>|->|<-) | \\[a-zA-Z]+ | [<>|{}_\\!√])
     | (?P<ordinal>\d+(?:st|nd|rd|th)\b)
     | (?P<fraction>\d+/\d+(?![\d/]|[.,]\d))
     | (?P<number>\d{1,3}(?:,\d{3}){1,9}(?!\d)(?:\.\d+)? | \d+(?:\.\d+)? | \.\d+)
