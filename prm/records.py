@@ -6,7 +6,7 @@
 
 All are frozen, keyword-only dataclasses whose invariants hold from construction on: whoever
 has a record need not check it. `prm.jsonl` decodes them strictly. Derived values (hard
-labels, the first wrong step) are functions, never fields.
+labels, the first wrong step) are never fields.
 """
 
 from __future__ import annotations
@@ -303,11 +303,6 @@ class Ranking:
     def __post_init__(self) -> None:
         _require(bool(self.solution_ids), "a ranking needs at least one candidate")
         _require(len(self.rewards) == len(self.solution_ids), "one reward per candidate")
-
-
-def hard_labels(labels: Sequence[float], cut: float = 0.5) -> list[int]:
-    """1 where a soft label reaches `cut` (the step is right), else 0."""
-    return [int(label >= cut) for label in labels]
 
 
 def first_error(values: Sequence[float], cut: float = 0.5) -> int:

@@ -19,7 +19,6 @@ from prm.records import (
     Solution,
     StepScores,
     first_error,
-    hard_labels,
     problem_key,
     steps_digest,
 )
@@ -136,7 +135,7 @@ def test_stepwise_columns_keep_soft_labels_unless_a_cut_is_named() -> None:
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1)), st.floats(0, 1))
 def test_first_error_is_the_first_hard_zero(labels: list[float], cut: float) -> None:
-    hard = hard_labels(labels, cut)
+    hard = [int(label >= cut) for label in labels]
     assert first_error(labels, cut) == (hard.index(0) if 0 in hard else -1)
 
 

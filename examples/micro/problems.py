@@ -236,8 +236,3 @@ def micro_problems(
 
 def _signature(problem: MicroProblem) -> tuple[tuple[str, Operand, Operand], ...]:
     return tuple((o.kind, o.left, o.right) for o in problem.operations)
-
-
-def problems(seed: int, count: int, wordings: Wording = "train") -> list[Problem]:
-    """The records of `micro_problems`."""
-    return [problem.record for problem in micro_problems(seed, count, wordings)]
