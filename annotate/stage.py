@@ -43,7 +43,7 @@ class JudgeConfig:
     """
 
     engine: EngineConfig
-    strategies: list[str] = field(default_factory=lambda: ["p0", "p1"])
+    strategies: list[str] = field(default_factory=lambda: ["p0", "p1", "p2", "p3"])
     settings: JudgeSettings = field(default_factory=JudgeSettings)
     retries: int = 1
     max_errors: float = field(default=0.05, metadata=MAY_CHANGE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from prm.records import Solution
 
 _PROMPTS = Path(__file__).parent / "prompts"
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
+_OTHERS = ("common", "split")
+"""Files of a prompt set that are no strategies."""
 _VALUES = {"fence", "question", "reference", "steps", "count"}
 
 
@@ -43,6 +45,20 @@ class Strategy:
     no_reference: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Splitting:
+    """How a prompt set asks for step separation: `split.toml`.
+
+    Attributes:
+        system, user: the messages, with placeholders.
+        piece: how one piece of the text is laid out.
+    """
+
+    system: str
+    user: str
+    piece: str
+
+
 def prompt_folder(prompts: str) -> Path:
     """The folder of a prompt set.
 
@@ -64,8 +80,8 @@ def load_strategy(name: str, prompts: str = "default") -> Strategy:
     """
     folder = prompt_folder(prompts)
     path = folder / f"{name}.toml"
-    if name == "common" or not path.is_file():
-        known = sorted(file.stem for file in folder.glob("*.toml") if file.stem != "common")
+    if name in _OTHERS or not path.is_file():
+        known = sorted(file.stem for file in folder.glob("*.toml") if file.stem not in _OTHERS)
         raise ConfigError(f"strategy {name!r}: not in {folder}; known: {', '.join(known)}")
     common = _read_toml(folder / "common.toml")
     own = _read_toml(path)
@@ -85,6 +101,24 @@ def load_strategy(name: str, prompts: str = "default") -> Strategy:
             f"{path}: {error.args[0]!r} is neither a key here nor in common.toml"
         ) from None
     return strategy
+
+
+def load_splitting(prompts: str = "default") -> Splitting:
+    """Read how a prompt set asks for step separation.
+
+    Raises:
+        ConfigError: no such set, or a file that is not as it should be.
+    """
+    path = prompt_folder(prompts) / "split.toml"
+    own = _read_toml(path)
+    try:
+        splitting = Splitting(system=own["system"], user=own["user"], piece=own["piece"])
+        _fill(splitting.system, {})
+        _fill(splitting.user, {"fence": "", "pieces": "", "count": ""})
+        _fill(splitting.piece, {"fence": "", "number": "", "piece": ""})
+    except KeyError as error:
+        raise ConfigError(f"{path}: {error.args[0]!r} is neither a key nor a value here") from None
+    return splitting
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -122,9 +156,7 @@ def render(strategy: Strategy, solution: Solution) -> tuple[Message, ...]:
         reference = _fill(strategy.answer_only, {"answer": solution.answer})
     else:
         reference = strategy.no_reference
-    contents = "\n".join([solution.problem, reference, *solution.steps])
-    runs = (len(run) for run in re.findall("~+", contents))
-    fence = "~" * max(8, 1 + max(runs, default=0))
+    fence = _fence([solution.problem, reference, *solution.steps])
     steps = "\n".join(
         _fill(strategy.step, {"fence": fence, "number": str(number), "step": step})
         for number, step in enumerate(solution.steps, start=1)
@@ -143,3 +175,22 @@ def render(strategy: Strategy, solution: Solution) -> tuple[Message, ...]:
         Message(role="system", content=strategy.system),
         Message(role="user", content=user),
     )
+
+
+def render_pieces(splitting: Splitting, pieces: Sequence[str]) -> tuple[Message, ...]:
+    """The messages that ask which pieces of a text begin a step."""
+    fence = _fence(pieces)
+    laid_out = "\n".join(
+        _fill(splitting.piece, {"fence": fence, "number": str(number), "piece": piece})
+        for number, piece in enumerate(pieces, start=1)
+    )
+    values = {"fence": fence, "pieces": laid_out, "count": str(len(pieces))}
+    return (
+        Message(role="system", content=splitting.system),
+        Message(role="user", content=_fill(splitting.user, values)),
+    )
+
+
+def _fence(contents: Iterable[str]) -> str:
+    runs = (len(run) for run in re.findall("~+", "\n".join(contents)))
+    return "~" * max(8, 1 + max(runs, default=0))

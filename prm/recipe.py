@@ -1,7 +1,7 @@
 """`prm run`: the stages of a recipe, one after the other.
 
-A recipe is a list of stages with their configurations; `${out}` and `${data}` stand for its
-own two keys. Stages meet only through files, so each resumes or is skipped by itself.
+A recipe is a list of stages with their configurations; `${out}`, `${data}` and `${vars.name}`
+stand for its own keys. Stages meet only through files, so each resumes or is skipped by itself.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Recipe:
     Attributes:
         out: the folder under which the stages write, as `${out}`.
         data: the folder with the data sets, as `${data}`.
+        vars: whatever several stages share, as `${vars.name}`: a model, a judge, settings.
         stages: what runs, in this order: each a `stage` and the `config` that it takes by itself.
 
     A recipe, with the keys that `prm annotate --help` and `prm verify --help` list:
@@ -47,6 +48,7 @@ class Recipe:
 
     out: str
     data: str = ""
+    vars: dict[str, Any] = field(default_factory=dict)
     stages: list[Step] = field(default_factory=list)
 
 

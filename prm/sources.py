@@ -110,18 +110,31 @@ def problems(place: Place) -> Iterator[Problem]:
 
 
 def solutions(source: Source) -> Iterator[Solution]:
-    """Yield the solutions of a source, with references joined. Errors as `problems`."""
-    found = _records(
-        source,
-        Solution,
-        {
-            "gsm8k_solutions": formats.gsm8k_solutions,
-            "processbench": formats.processbench,
-            "prmbench": _without_labels(formats.prmbench),
-            "stepwise": _without_labels(formats.stepwise),
-        },
-    )
+    """Yield the solutions of a source, with references joined. Errors as `problems`.
+
+    A file of labelled solutions gives its solutions.
+    """
+    found: Iterable[Solution]
+    if source.format == "records" and _holds_labels(source):
+        found = (item.solution for item in _records(source, LabelledSolution, {}))
+    else:
+        found = _records(
+            source,
+            Solution,
+            {
+                "gsm8k_solutions": formats.gsm8k_solutions,
+                "processbench": formats.processbench,
+                "prmbench": _without_labels(formats.prmbench),
+                "stepwise": _without_labels(formats.stepwise),
+            },
+        )
     yield from _join(found, source)
+
+
+def _holds_labels(place: Place) -> bool:
+    """Whether the first row is a labelled solution."""
+    row = next((row for _, row in _rows(place)), {})
+    return "solution" in row and "labels" in row
 
 
 def _without_labels(

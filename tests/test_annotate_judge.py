@@ -55,7 +55,7 @@ def reply(
 # What the judge is asked
 
 
-@pytest.mark.parametrize("strategy", ["p0", "p1"])
+@pytest.mark.parametrize("strategy", ["p0", "p1", "p2", "p3"])
 def test_golden_prompts(strategy: str) -> None:
     messages = render(load_strategy(strategy), SOLUTION)
     text = "".join(f"<{message.role}>\n{message.content}\n" for message in messages)

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotate.split import Config, run, split, split_steps
+from annotate.pieces import candidates, split_steps
+from annotate.split import Config, run, split
 from prm import jsonl
 from prm.records import Solution
 from prm.sources import Source
 
+CONFIG = Config(out="out", source=Source(path="in.jsonl"))
 PIECES = [
     "So x = 1.",
     "Then",
@@ -49,6 +51,20 @@ texts = st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=25).map
 
 def squeezed(text: str) -> str:
     return "".join(text.split())
+
+
+@settings(deadline=None)
+@given(texts.filter(lambda text: text.strip() != ""))
+def test_candidates_are_pieces_with_white_space_between(text: str) -> None:
+    spans = candidates(text)
+    pieces = [text[begin:end] for begin, end in spans]
+    assert all(piece and piece == piece.strip() for piece in pieces)
+    assert squeezed("".join(pieces)) == squeezed(text)
+    # A step cut by rules ends where a candidate ends.
+    assert len(pieces) >= len(split_steps(text))
+    assert {squeezed("".join(pieces[: n + 1])) for n in range(len(pieces))} >= {
+        squeezed("".join(split_steps(text)[: n + 1])) for n in range(len(split_steps(text)))
+    }
 
 
 @settings(deadline=None)
@@ -165,7 +181,7 @@ def test_work_grows_with_the_text_and_not_its_square() -> None:
 def test_only_whole_texts_are_split() -> None:
     one = Solution(id="a", problem="p", steps=("One.\n\nTwo.",), metadata={"x": 1})
     many = Solution(id="b", problem="p", steps=("One.\n\nTwo.", "Three."))
-    first, second = split([one, many])
+    first, second = split([one, many], CONFIG, None)
     assert first.steps == ("One.", "Two.")
     assert first.metadata == {"x": 1, "split": "rules"}
     assert second is many

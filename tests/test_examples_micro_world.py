@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from examples.micro import world
-from examples.micro.problems import make_problem, micro_problems
+from examples.micro.problems import is_held_out, make_problem, micro_problems
 from prm.jsonl import read
 from prm.records import LabelledSolution, Problem, Solution, problem_key
 
@@ -155,10 +155,21 @@ def test_every_word_of_held_out_problems_occurs_in_train(problems):
     def words(items):
         return {w for item in items for w in re.findall("[a-z]+", item.record.problem.lower())}
 
-    held_out = micro_problems(3, 250, "held_out")
+    held_out = micro_problems(3, 250, held_out=True)
+    assert [item.wording for item in held_out[:8]] == (["train"] * 3 + ["held_out"]) * 2
     assert words(held_out) <= words(problems)
     assert len(words(problems)) <= 60
-    assert not {item.record.problem for item in held_out} & {p.record.problem for p in problems}
+
+
+def test_a_problem_is_held_out_whatever_the_seed(problems):
+    def shape(item):
+        return [(o.kind, o.left, o.right) for o in item.operations]
+
+    held_out = [item for seed in range(4) for item in micro_problems(seed, 100, held_out=True)]
+    train = [*problems, *micro_problems(9, 1000)]
+    assert all(is_held_out(item) for item in held_out)
+    assert not any(is_held_out(item) for item in train)
+    assert not {str(shape(item)) for item in held_out} & {str(shape(item)) for item in train}
 
 
 def test_solutions_do_not_depend_on_their_neighbours(problems, sampled):

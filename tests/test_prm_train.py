@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import sums
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModelForTokenClassification, AutoTokenizer
@@ -26,7 +26,7 @@ from prm.sources import Place, Source
 from prm.train import stage
 from prm.train.data import StepDataset, collate, separate_leaks, split
 from prm.train.losses import IGNORE, squared_error
-from prm.train.scratch import make_tokenizer
+from prm.train.scratch import ScratchConfig, make_model, make_tokenizer
 from prm.train.trainer import step_metrics
 from prm.zoo.aurora import read_declaration
 
@@ -218,6 +218,28 @@ def test_split_holds_out_about_its_share():
 @pytest.fixture
 def data(tmp_path):
     return sums.write(tmp_path / "labelled.jsonl", sums.labelled(40))
+
+
+@pytest.fixture(scope="module")
+def tokenizers(tmp_path_factory):
+    """A tokenizer from nothing, and what stock transformers loads after it was saved."""
+    made = make_tokenizer(["Tom has 12 * 3 = 36 eggs.\n#### 36"] * 3, 400)
+    folder = str(tmp_path_factory.mktemp("scratch"))
+    make_model(ScratchConfig(hidden_size=64), made, context=64, seed=0).save_pretrained(folder)
+    made.save_pretrained(folder)
+    return made, AutoTokenizer.from_pretrained(folder)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.sampled_from([" 12", "3.\n\n", "(it's", "_a", "eggs", "é", "\n", "  ", "<|im_end|>"])
+        | st.text(st.characters(exclude_categories=["Cs"]), max_size=4)
+    ).map("".join)
+)
+def test_a_tokenizer_from_nothing_is_the_same_after_saving(tokenizers, text):
+    made, loaded = tokenizers
+    assert made(text)["input_ids"] == loaded(text)["input_ids"]
 
 
 def test_a_checkpoint_is_whole_and_safe(tiny_prm):

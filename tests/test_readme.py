@@ -39,7 +39,7 @@ def test_the_tour_runs_as_written(tmp_path: Path) -> None:
     activate = ". .venv/bin/activate"
     tour = blocks("sh")[1:]
     assert tour[0].startswith(activate)
-    assert len(tour) == 8, "a block was added or lost: does this test still run all of them?"
+    assert len(tour) == 9, "a block was added or lost: does this test still run all of them?"
     script = "set -euo pipefail\n" + "\n".join(tour).replace(activate, "true")
     python = "\n".join(blocks("python"))
     script += f"\n{sys.executable} - <<'END'\n{python}\nEND\n"

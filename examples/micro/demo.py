@@ -1,12 +1,12 @@
-"""The whole pipeline on the micro world, from nothing to a page to look at.
+"""The whole pipeline on real language models, from problems to a page to look at.
 
-Generates the world, runs `configs/recipes/demo.yaml` through the `prm` command, and closes with
-the numbers that matter. Run the same command again and finished stages are skipped.
+Writes the world's problems, runs `configs/recipes/demo.yaml` through the `prm` command, and
+closes with the numbers that matter. Run the same command again and finished stages are skipped.
 """
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -14,54 +14,69 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from examples.micro import world  # noqa: E402 - needs the path above
+from examples.micro.problems import micro_problems  # noqa: E402 - needs the path above
+from examples.micro.summary import Summary, summarize, write_page  # noqa: E402
+from prm import jsonl  # noqa: E402
 from prm.cli import main as prm  # noqa: E402
 
-PLAN = """Demo: a process reward model from nothing, offline.
+TRAIN, TEST = 150, 120
+"""Problems to annotate and train on, and held-out ones to choose answers for."""
 
-  1. word problems and solutions that err in known ways (exact step labels are kept apart)
-  2. annotate   rules vote on every step of every solution
-  3. verify     votes become soft labels; contradictions with the answer are set aside
-  4. train      a 1M-parameter token-classification PRM on the soft labels
-  5. bench      annotator and PRM against the exact labels, beside trivial baselines
-  6. search     best of N by the PRM, against majority and pass@1
+PLAN = """Demo: from problems to a process reward model, offline, on models of 1M parameters.
+
+   1. sample     four policies solve {train} word problems, with errors of their own
+   2. split      the judge says where steps begin, in whatever style
+   3. annotate   it judges every step under four prompt strategies, with the reference at hand
+   4. verify     votes become soft labels; contradictions with the answer are set aside
+   5. train      a token-classification PRM learns the soft labels, the reference as its input
+   6. annotate, bench   judge and PRM on UniversalBench-micro, where every label is exact
+   7. sample, split, score, search   best of 8 by the PRM for the weakest policy
 """
+
+SWITCH = """With real models the same recipe needs other names in configs/recipes/demo.yaml:
+
+   vars:
+     weak: {model: Qwen/Qwen2.5-1.5B-Instruct}      # kind is vllm unless said otherwise
+     middle: {model: Qwen/Qwen2.5-Math-7B-Instruct}
+     strong: {model: Qwen/Qwen2.5-72B-Instruct, options: {tensor_parallel_size: 4}}
+     long: {model: Qwen/QwQ-32B, options: {tensor_parallel_size: 2}}
+     judge: {model: Qwen/Qwen2.5-72B-Instruct, options: {tensor_parallel_size: 4}}
+     base: Qwen/Qwen2.5-Math-7B-Instruct
+     prompts: default
+     solution_tokens: 8192
+     reasoning_tokens: 4096
+   and the problems' file, and the trainer's settings of configs/train/qwen2.5-math-7b.yaml."""
 
 
 def main() -> int:
     """Run the demo; returns the exit code."""
-    out = ROOT / "runs" / "demo"
-    print(PLAN, flush=True)
+    os.chdir(ROOT)  # the recipe names the shipped models from here
+    out = Path("runs/demo")
+    print(PLAN.format(train=TRAIN), flush=True)
     began = time.monotonic()
-    world.write(out / "world", problems=500, test_problems=100, samples=4)
-    recipe = ROOT / "configs" / "recipes" / "demo.yaml"
-    code = prm(["run", str(recipe), f"out={out}", f"data={out / 'world'}"])
+    for name, count, held_out in (("train", TRAIN, False), ("test", TEST, True)):
+        problems = [item.record for item in micro_problems(0, count, held_out=held_out)]
+        (out / "world").mkdir(parents=True, exist_ok=True)
+        jsonl.write(out / "world" / f"{name}_problems.jsonl", problems)
+    code = prm(["run", "configs/recipes/demo.yaml", f"out={out}", f"data={out / 'world'}"])
     if code == 0:
-        print(f"\n{closing_table(out)}")
-        print(
-            f"\nDone in {time.monotonic() - began:.0f} s. Look at {out / 'bench' / 'report.html'}"
-        )
+        summary = summarize(out, "universalbench/data/micro.jsonl")
+        write_page(out / "report.html", summary, SWITCH)
+        print(f"\n{closing_table(summary)}\n\n{SWITCH}")
+        print(f"\nDone in {time.monotonic() - began:.0f} s. Look at {ROOT / out / 'report.html'}")
     return code
 
 
-def closing_table(out: Path) -> str:
-    """The numbers that matter, read from what the stages left."""
-    bench = json.loads((out / "bench" / "results.json").read_text())["rows"]
-    search = json.loads((out / "search" / "results.json").read_text())["rows"]
-    lines = ["F1 of wrong steps against the exact labels, unseen problems, % [95 % interval]"]
-    lines += [
-        _line(row["predictor"], row["steps"]["f1"], row["steps"]["interval"]) for row in bench
-    ]
-    lines += ["", "Final answers right when choosing among 8 candidates, % [95 % interval]"]
-    lines += [
-        _line(row["method"], row["accuracy"], row["interval"]) for row in search if row["n"] == 8
-    ]
-    return "\n".join(lines)
-
-
-def _line(name: str, value: float, interval: list[float]) -> str:
-    low, high = interval
-    return f"  {name:<32} {100 * value:5.1f}  [{100 * low:.1f}, {100 * high:.1f}]"
+def closing_table(summary: Summary) -> str:
+    """The numbers that matter, as text."""
+    lines = []
+    for table in summary.tables:
+        lines += ["", table.title]
+        lines += [
+            f"  {row.name:<36} {100 * row.value:5.1f}  [{100 * row.low:.1f}, {100 * row.high:.1f}]"
+            for row in table.rows
+        ]
+    return "\n".join(lines).strip()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ independent of Python's hash seed.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,8 @@ LOW, HIGH = 2, 99
 """Bounds of every number in problems and solutions, right or wrong."""
 SMALL = range(2, 7)
 """Multipliers and divisors, in right and wrong steps alike."""
+HELD_OUT = 8
+"""One problem in so many is held out, by its numbers and operations."""
 NAMES = ("Tom", "Ann", "Ben", "Eva", "Max", "Lea")
 THINGS = ("apples", "eggs", "books", "coins", "cards", "pens", "cups")
 Wording = Literal["train", "held_out"]
@@ -25,30 +28,39 @@ Wording = Literal["train", "held_out"]
 # things are not counted. Held-out sentences recombine words of the train ones: no unknown words.
 _TEXT = """
 start, train: {o} has {n} {t}. | {o} starts with {n} {t}. | At the start {o} has {n} {t}.
-start, held_out: With {n} {t} {o} starts. | {o} has {n} of the {t} at the start.
+start, train: With {n} {t} {o} starts. | The number of {t} {o} has at the start is {n}.
+start, held_out: {o} has {n} of the {t} at the start. | At the start it is {n} {t} {o} has.
 groups, train: {o} has {m} {box} with {n} {t} in each. | {o} starts with {m} {box} of {n} {t} each.
+groups, train: Each of the {m} {box} {o} has is of {n} {t}. | In each of {m} {box} {o} has {n} {t}.
 groups, held_out: Each of the {m} {box} of {o} has {n} {t} in it.
 add, train: {o} buys {n} more. | {o} finds {n} more {t}. | {c} gives {o} {n} {t}.
-add, held_out: {o} gets {n} {t} from {c}. | {o} gets all of the {n} {t} {c} finds.
+add, train: {o} gets all of the {n} {t} {c} finds. | From {c} {o} gets {n} {t}.
+add, held_out: {o} gets {n} {t} from {c}. | {o} gets {n} more {t}.
 sub, train: {o} loses {n}. | {o} gives {c} {n} {t}. | {c} gets {n} {t} from {o}.
-sub, held_out: {c} buys {n} {t} from {o}. | {o} gives {n} of the {t} away.
+sub, train: {c} buys {n} {t} from {o}. | {o} gives away {n} {t}.
+sub, held_out: {o} gives {n} of the {t} away. | {o} loses {n} of the {t}.
 mul, train: Then {o} has {n} times as many. | {o} makes it {n} times as many {t}.
+mul, train: It is {n} times the number of {t} now.
 mul, held_out: It is {n} times as many {t} now.
 div, train: {o} keeps one of {n} equal parts. | {o} gives away all but one of {n} equal {box}.
+div, train: Of {n} equal {box} {o} keeps one.
 div, held_out: Of {n} equal parts {o} gives away all but one.
-half, train: {o} keeps half of the {t}. | Then {o} loses half of it.
+half, train: {o} keeps half of the {t}. | Then {o} loses half of it. | {o} gives away half.
 half, held_out: {o} gives half of the {t} away.
 merge_add, train: {o} gets all the {t} of {b}. | {b} gives all the {t} to {o}.
-merge_add, held_out: All the {t} from {b} is now with {o}.
+merge_add, train: All the {t} of {b} is now with {o}. | {o} buys all the {t} from {b}.
+merge_add, held_out: All the {t} from {b} is now with {o}. | {o} gets all the {t} {b} has.
 merge_sub, train: {o} loses as many {t} as {b} has. | {o} gives {c} as many as {b} has.
+merge_sub, train: As many as {b} has {o} gives away.
 merge_sub, held_out: As many {t} as {b} has is what {o} gives away.
 question, train: How many {t} does {o} have now? | What is the number of {t} {o} has?
 question, held_out: Now how many does {o} have?
 """
-WORDINGS = {
-    tuple(key.split(", ")): sentences.split(" | ")
-    for key, sentences in (line.split(": ") for line in _TEXT.strip().splitlines())
-}
+WORDINGS: dict[tuple[str, str], list[str]] = {}
+for _line in _TEXT.strip().splitlines():
+    _key, _sentences = _line.split(": ")
+    _kind, _set = _key.split(", ")
+    WORDINGS.setdefault((_kind, _set), []).extend(_sentences.split(" | "))
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 
 Operand = tuple[Literal["given", "result"], int]
@@ -218,21 +230,31 @@ def _tell(story: _Story) -> _Story | None:
     return story
 
 
-def micro_problems(
-    seed: int, count: int, wordings: Wording = "train", exclude: Iterable[MicroProblem] = ()
-) -> list[MicroProblem]:
-    """Problems that differ from each other and from `exclude` in numbers or operations."""
-    rng = random.Random(f"micro problems {seed} {wordings}")
-    taken = {_signature(problem) for problem in exclude}
+def micro_problems(seed: int, count: int, *, held_out: bool = False) -> list[MicroProblem]:
+    """Problems that differ from each other in numbers or operations.
+
+    One signature in `HELD_OUT` belongs to the held-out problems, whatever the seed, so a model
+    trained on any train problems has seen none of them. Every fourth held-out problem has
+    held-out wordings too.
+    """
+    rng = random.Random(f"micro problems {seed} {held_out}")
+    taken: set[str] = set()
     found: list[MicroProblem] = []
     while len(found) < count:
-        name = f"micro-{seed}-{'h' if wordings == 'held_out' else ''}{len(found)}"
-        problem = make_problem(rng, wording=wordings, problem_id=name)
-        if (signature := _signature(problem)) not in taken:
+        wording: Wording = "held_out" if held_out and len(found) % 4 == 3 else "train"
+        name = f"micro-{seed}-{'h' if held_out else ''}{len(found)}"
+        problem = make_problem(rng, wording=wording, problem_id=name)
+        signature = _signature(problem)
+        if is_held_out(problem) == held_out and signature not in taken:
             taken.add(signature)
             found.append(problem)
     return found
 
 
-def _signature(problem: MicroProblem) -> tuple[tuple[str, Operand, Operand], ...]:
-    return tuple((o.kind, o.left, o.right) for o in problem.operations)
+def is_held_out(problem: MicroProblem) -> bool:
+    """Whether a problem belongs to those that no model is trained on."""
+    return zlib.crc32(_signature(problem).encode()) % HELD_OUT == 0
+
+
+def _signature(problem: MicroProblem) -> str:
+    return str([(o.kind, o.left, o.right) for o in problem.operations])

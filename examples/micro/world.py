@@ -24,7 +24,7 @@ import random
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -219,6 +219,30 @@ def solve(
     )
 
 
+def scramble(
+    solution: Solution, rng: random.Random, share: float = 0.3
+) -> tuple[Solution, tuple[float, ...]]:
+    """The solution with other numbers as results of some steps, and which steps are untouched.
+
+    No policy writes so: every step is changed or not by chance alone, and nothing rests on it.
+
+    Args:
+        solution: one without errors.
+        rng: the only source of chance.
+        share: the chance of each step.
+    """
+    steps, kept = [], []
+    for text in solution.steps:
+        stated = re.findall(r"\d+", text)[-1]
+        changed = rng.random() < share
+        if changed:
+            other = rng.choice([n for n in range(LOW, HIGH + 1) if str(n) != stated])
+            text = re.sub(rf"(= |has |is ){stated}\b", rf"\g<1>{other}", text)
+        steps.append(text)
+        kept.append(float(not changed))
+    return replace(solution, steps=tuple(steps)), tuple(kept)
+
+
 def solutions(
     problems: Sequence[MicroProblem],
     policies: Sequence[Policy] = POLICIES,
@@ -245,15 +269,12 @@ def write(
 ) -> None:
     """Writes `{train,test}_{problems,solutions,truth}.jsonl`; `solutions` hold no labels.
 
-    No test problem has the numbers and operations of a train problem, and the second half
-    of the test problems has held-out wordings.
+    The test problems are held-out ones (see `micro_problems`).
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    held_out = test_problems // 2
-    drawn = micro_problems(seed, problems + test_problems - held_out)
-    train, test = drawn[:problems], drawn[problems:]
-    test += micro_problems(seed, held_out, "held_out", exclude=drawn)
+    train = micro_problems(seed, problems)
+    test = micro_problems(seed, test_problems, held_out=True)
     for split, chosen in (("train", train), ("test", test)):
         truth = solutions(chosen, policies, samples, seed)
         write_records(folder / f"{split}_problems.jsonl", [problem.record for problem in chosen])

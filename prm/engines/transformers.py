@@ -31,6 +31,9 @@ _LOAD_ERRORS = (OSError, ValueError, TypeError, RuntimeError, KeyError, Safetens
 BATCH_TOKENS = 32_768
 """The most tokens of a batch, prompts and answers together: some GB of KV cache for 7B."""
 
+FIXED_CACHE = 1024
+"""Tokens of a row, answer included, up to which its cache has a fixed size."""
+
 
 class _Row:
     """One completion in the making."""
@@ -162,6 +165,8 @@ class TransformersEngine:
                         max_new_tokens=max(row.limit for row in rows),
                         eos_token_id=self._ends or None,
                         pad_token_id=pad,
+                        cache_implementation=self._cache(width, rows),
+                        disable_compile=True,
                     ),
                     logits_processor=LogitsProcessorList([_Choose(rows)]),
                     stopping_criteria=StoppingCriteriaList(
@@ -174,6 +179,14 @@ class TransformersEngine:
                     f"{max(len(row.prompt) + row.limit for row in rows)} tokens; lower "
                     "max_tokens or max_model_len, or use engine 'vllm'"
                 ) from error
+
+    def _cache(self, width: int, rows: Sequence[_Row]) -> str | None:
+        """A cache of fixed size where that is small: a growing one is copied at every token.
+
+        Of a large one most would stay empty, and attention would still go over it.
+        """
+        whole = width + max(row.limit for row in rows)
+        return "static" if self._model._can_compile_fullgraph and whole <= FIXED_CACHE else None
 
     def _matcher(self, regex: str | None) -> Any:
         if regex is None:

@@ -193,20 +193,25 @@ def measure(problems: Sequence[Candidates], numbers: Sequence[int]) -> dict[str,
     Returns:
         `problems` (those with a true answer), `without_answer` (the others), `candidates` (the
         fewest of any measured problem), and `rows` of method, N, accuracy and its 95 % bootstrap
-        interval over problems. An N beyond `candidates` has no row.
+        interval over problems, and of the gain over pass@1 with its paired interval: both are of
+        the same resampled problems. An N beyond `candidates` has no row.
     """
     judged = [problem for problem in problems if problem.correct is not None]
     fewest = min((len(problem.solutions) for problem in judged), default=0)
+    single = [_expected(problem, "pass@1", 1) for problem in judged]
     rows = []
     for n in sorted({n for n in numbers if n <= fewest}):
         for method in _methods(judged[0]):
             values = [_expected(problem, method, n) for problem in judged]
+            gains = [value - before for value, before in zip(values, single, strict=True)]
             rows.append(
                 {
                     "method": method,
                     "n": n,
                     "accuracy": fmean(values),
                     "interval": metrics.mean_interval(values),
+                    "gain": fmean(gains),
+                    "gain_interval": metrics.mean_interval(gains),
                 }
             )
     return {
@@ -256,10 +261,20 @@ def format_results(results: dict[str, Any]) -> str:
     width = max(map(len, methods))
     lines = [
         f"{known}; at least {fewest} candidates each",
-        " " * width + "".join(f"  {f'N = {n}':>7}" for n in numbers) + "  95 % interval, last N",
+        " " * width
+        + "".join(f"  {f'N = {n}':>7}" for n in numbers)
+        + "  95 % interval, last N; gain over pass@1",
     ]
     for method in methods:
-        low, high = cells[method, numbers[-1]]["interval"]
+        last = cells[method, numbers[-1]]
+        interval = _interval(last["interval"], "")
+        if method != "pass@1":
+            interval += f"  {100 * last['gain']:+.1f} {_interval(last['gain_interval'], '+')}"
         values = "".join(f"  {100 * cells[method, n]['accuracy']:7.1f}" for n in numbers)
-        lines.append(f"{method:<{width}}{values}  [{100 * low:.1f}, {100 * high:.1f}]")
+        lines.append(f"{method:<{width}}{values}  {interval}")
     return "\n".join(lines)
+
+
+def _interval(bounds: Sequence[float], sign: str) -> str:
+    low, high = (f"{100 * bound:{sign}.1f}" for bound in bounds)
+    return f"[{low}, {high}]"

@@ -27,7 +27,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from annotate.split import split_steps
+from annotate.pieces import split_steps
 from prm.records import Failure, Solution
 from prm.score import StepScorer
 from prm.search.aggregate import aggregate

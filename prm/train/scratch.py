@@ -24,34 +24,24 @@ class ScratchConfig:
 
 
 def make_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
-    """Train a byte-level BPE tokenizer with a ChatML template; every digit is its own token.
+    """Train a byte-level BPE tokenizer of Qwen2's kind with a ChatML template.
 
-    Numbers whose digits are separate tokens can be compared position by position, which a
-    small model needs in order to check arithmetic at all.
+    Every digit is its own token: numbers can be compared position by position, which a small
+    model needs in order to check arithmetic at all.
+
+    `AutoTokenizer` cuts texts for any Qwen2 model as Qwen2 does, whatever the tokenizer's file
+    says. So nothing else will do: another would come back from disk as a different one.
     """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
+    from tokenizers import pre_tokenizers
+    from transformers import Qwen2Tokenizer
 
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(r"\d"), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
-        ]
-    )
-    core.decoder = decoders.ByteLevel()
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=special,
+    blank = Qwen2Tokenizer(eos_token="<|im_end|>", extra_special_tokens=["<|im_start|>"])
+    tokenizer = blank.train_new_from_iterator(
+        texts,
+        vocab_size,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    core.train_from_iterator(texts, trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>"
-    )
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
     tokenizer.chat_template = CHATML
     return tokenizer
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from prm.errors import RecordError
+from prm.errors import ConfigError, RecordError
 from prm.records import Solution
 from prm.sources import Source
 from universalbench.tasks import processbench, steps
@@ -21,11 +21,19 @@ Kind = Literal["processbench", "steps"]
 
 @dataclass
 class TaskConfig:
-    """A benchmark: its name in the tables, its kind, and where it is."""
+    """A benchmark, or a part of one.
+
+    Attributes:
+        name: in the tables.
+        kind: see the module.
+        source: where it is.
+        generators: only what these policies wrote; empty means all.
+    """
 
     name: str
     kind: Kind
     source: Source = field(default_factory=Source)
+    generators: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +60,9 @@ def load(config: TaskConfig) -> Task:
 
     Raises:
         RecordError: a row is not what the benchmark's format says, or there is none.
+        ConfigError: nothing is by one of the policies named.
     """
+    wrong: list[list[bool]] | None
     if config.kind == "processbench":
         solutions, first_errors = processbench.load(config.source)
         wrong = None
@@ -61,6 +71,18 @@ def load(config: TaskConfig) -> Task:
         first_errors = [row.index(True) if True in row else -1 for row in wrong]
     if not solutions:
         raise RecordError("no solutions in this benchmark", path=config.source)
+    if config.generators:
+        known = {solution.generator for solution in solutions}
+        absent = sorted(set(config.generators) - known)
+        if absent:
+            raise ConfigError(
+                f"task {config.name!r}: nothing is by {absent[0]!r}; there are "
+                + ", ".join(sorted(known))
+            )
+        kept = [i for i, item in enumerate(solutions) if item.generator in config.generators]
+        solutions = [solutions[index] for index in kept]
+        first_errors = [first_errors[index] for index in kept]
+        wrong = None if wrong is None else [wrong[index] for index in kept]
     return Task(
         name=config.name,
         kind=config.kind,

@@ -1,0 +1,246 @@
+"""Trains all micro models from nothing: policies, judge, and a base for reward models.
+
+    python examples/micro/train.py --out runs/micro
+
+One curriculum. A model of 1M parameters learns to solve, in a plain and in a long style; its
+checkpoints of different age are the policies. They then solve train problems, and the model goes
+on to judge: their solutions and planted errors, under every strategy, with and without a
+reference, and to say where steps begin. A last course makes the base for reward models: reading
+solutions in which numbers were replaced by chance. Held-out problems and wordings are never seen.
+
+An interrupted run goes on after the last finished course. The weights are published in bfloat16.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402 - needs the path above
+from tqdm import tqdm  # noqa: E402
+from transformers import (  # noqa: E402
+    AutoTokenizer,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from annotate.boundary import STARTS  # noqa: E402
+from annotate.judge import RESULT  # noqa: E402
+from annotate.strategy import load_splitting, load_strategy, render, render_pieces  # noqa: E402
+from examples.micro import problems, world  # noqa: E402
+from examples.micro.card import write_card  # noqa: E402
+from examples.micro.learner import Course, Learner  # noqa: E402
+from examples.micro.lessons import PROMPTS, STRATEGIES, Lesson, Teacher  # noqa: E402
+from examples.micro.measure import measure  # noqa: E402
+from examples.micro.policies import CHECKING, POLICIES, write_solutions  # noqa: E402
+from prm import jsonl  # noqa: E402
+from prm.engines import Message  # noqa: E402
+from prm.records import Solution  # noqa: E402
+from prm.render import NO_REFERENCE, REFERENCE_INTRO  # noqa: E402
+from prm.train.scratch import make_tokenizer  # noqa: E402
+
+SOLVE = Course(steps=2400, tokens=8192, rate=5e-3)
+JUDGE = Course(steps=2200, tokens=8192, rate=4e-3)
+OWN = 1200
+"""Train problems that each policy solves for the judge to learn from."""
+READ = Course(steps=1400, tokens=8192, rate=4e-3)
+OWN = 1200
+"""Train problems that each policy solves for the judge to learn from."""
+BASE = 1800
+"""Age in steps of the second course of the base for reward models."""
+SOLVERS = (
+    world.Policy("plain", "plain", 0.0, 0.0, 0.0, 0.0),
+    world.Policy("long", "long", 0.0, 0.0, 0.0, 0.0, retake=0.25),
+)
+"""They make no error but the wrong turns that the long style takes back."""
+
+
+def tokenizer() -> Any:
+    """Byte-level, so every text has tokens; the world's words and the prompts' have their own."""
+    drawn = problems.micro_problems(0, 300) + problems.micro_problems(0, 300, held_out=True)
+    items = [item.solution for item in world.solutions(drawn, samples=1)]
+    asking = [load_strategy(name, str(PROMPTS)) for name in STRATEGIES]
+    messages: list[Message] = [
+        *(turn for item in items for how in asking for turn in render(how, item)),
+        *render_pieces(load_splitting(str(PROMPTS)), ["a"]),
+    ]
+    texts = [" ".join(item.steps) for item in items] + [turn.content for turn in messages]
+    rare = f"system\nuser\nassistant\n1: 25 (25) right\n2: no (no) wrong\n{RESULT}{STARTS}"
+    rare += CHECKING + REFERENCE_INTRO + NO_REFERENCE
+    return make_tokenizer([*texts, *[rare] * 100], 1024)
+
+
+def nothing(vocabulary: Any, seed: int) -> Any:
+    """A Qwen2 model of 1M parameters with random weights."""
+    torch.manual_seed(seed)
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=-(-len(vocabulary) // 64) * 64,
+            hidden_size=128,
+            intermediate_size=384,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=2048,
+            tie_word_embeddings=True,
+            eos_token_id=vocabulary.eos_token_id,
+            pad_token_id=vocabulary.pad_token_id,
+        )
+    )
+
+
+def draw_problem(rng: random.Random) -> problems.MicroProblem:
+    """A problem of the train world."""
+    while True:
+        problem = problems.make_problem(rng, wording="train")
+        if not problems.is_held_out(problem):
+            return problem
+
+
+def solving(teacher: Teacher) -> Callable[[random.Random], Lesson]:
+    """Lessons of the first course."""
+
+    def draw(rng: random.Random) -> Lesson:
+        checking = rng.random() < 0.3
+        solved = world.solve(draw_problem(rng), SOLVERS[checking], rng)
+        return teacher.solve(solved.solution, checking=checking)
+
+    return draw
+
+
+def judging(teacher: Teacher, own: list[Solution]) -> Callable[[random.Random], Lesson]:
+    """Lessons of the second course; `own` are the policies' solutions of train problems."""
+    solve = solving(teacher)
+
+    def draw(rng: random.Random) -> Lesson:
+        kind = rng.choices(["solve", "split", "judge"], [0.15, 0.1, 0.75])[0]
+        if kind == "solve":
+            return solve(rng)
+        if rng.random() < 0.5:
+            solution = rng.choice(own)
+        else:
+            solution = world.solve(draw_problem(rng), rng.choice(world.POLICIES), rng).solution
+        if kind == "split":
+            return teacher.split(" ".join(solution.steps))
+        strategy = rng.choices(STRATEGIES, [0.2, 0.3, 0.2, 0.3])[0]
+        return teacher.judge(solution, strategy, reference=rng.random() < 0.8)
+
+    return draw
+
+
+def reading(teacher: Teacher) -> Callable[[random.Random], Lesson]:
+    """Lessons of the third course: solutions in which numbers were replaced by chance.
+
+    Finding the replaced ones takes no labels, only text, as in arXiv 2003.10555.
+    """
+
+    def draw(rng: random.Random) -> Lesson:
+        solved = world.solve(draw_problem(rng), rng.choice(SOLVERS), rng).solution
+        solution, kept = world.scramble(solved, rng)
+        return teacher.read(solution, kept, reference=rng.random() < 0.3)
+
+    return draw
+
+
+def own_solutions(out: Path, seed: int) -> list[Solution]:
+    """What the policies write about train problems."""
+    if not (out / "own.jsonl").exists():
+        asked = problems.micro_problems(seed + 1, OWN)
+        found = [
+            item
+            for policy in POLICIES
+            for item in write_solutions(policy, out / f"solve-{policy.age}", asked, seed)
+        ]
+        jsonl.write(out / "own.jsonl", found)
+    return list(jsonl.read(out / "own.jsonl", Solution))
+
+
+def take(
+    course: Course,
+    name: str,
+    model: Any,
+    words: Any,
+    draw: Callable[[random.Random], Lesson],
+    out: Path,
+    seed: int,
+) -> None:
+    """Let a model take a course; leaves `{name}-{step}` folders and `{name}.jsonl`."""
+    window: list[dict[str, float]] = []
+    with tqdm(total=course.steps, desc=name) as bar, (out / f"{name}.jsonl").open("w") as log:
+
+        def after(step: int, measured: dict[str, float]) -> None:
+            window.append(measured)
+            bar.update()
+            if step % 50 == 0:
+                keys = sorted({key for item in window for key in item} - {"seconds"})
+                values = {
+                    key: sum(found) / len(found)
+                    for key in keys
+                    if (found := [item[key] for item in window if key in item])
+                }
+                values |= {"step": step, "seconds": measured["seconds"]}
+                log.write(json.dumps({key: round(v, 4) for key, v in values.items()}) + "\n")
+                log.flush()
+                bar.set_postfix(loss=f"{values['loss']:.3f}")
+                window.clear()
+            if step % 100 == 0:
+                model.save_pretrained(out / f"{name}-{step}")
+                words.save_pretrained(out / f"{name}-{step}")
+
+        Learner(model).learn(course, draw, random.Random(f"{name} {seed}"), after)
+
+
+def publish(out: Path, models: Path) -> None:
+    """Write the models as they are shipped: in bfloat16, with their tokenizer."""
+    shipped = {policy.name: f"solve-{policy.age}" for policy in POLICIES}
+    shipped |= {"judge": f"judge-{JUDGE.steps}", "base": f"read-{READ.steps}"}
+    for name, folder in shipped.items():
+        model = Qwen2ForCausalLM.from_pretrained(out / folder, dtype=torch.bfloat16)
+        model.save_pretrained(models / name)
+        AutoTokenizer.from_pretrained(out / folder).save_pretrained(models / name)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Train the micro models from nothing.")
+    parser.add_argument("--out", required=True, type=Path, help="folder for checkpoints and logs")
+    parser.add_argument("--models", type=Path, help="folder for the models; {out}/models")
+    parser.add_argument("--benchmark", type=Path, help="file to write UniversalBench-micro to")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    out: Path = options.out
+    models = options.models or out / "models"
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / "tokenizer").exists():
+        tokenizer().save_pretrained(out / "tokenizer")
+    words = AutoTokenizer.from_pretrained(out / "tokenizer")
+    teacher = Teacher(words)
+    if not (out / f"solve-{SOLVE.steps}").exists():
+        model = nothing(words, options.seed)
+        take(SOLVE, "solve", model, words, solving(teacher), out, options.seed)
+    own = own_solutions(out, options.seed)
+    for name, course, draw in (
+        ("judge", JUDGE, judging(teacher, own)),
+        ("read", READ, reading(teacher)),
+    ):
+        if not (out / f"{name}-{course.steps}").exists():
+            solver = out / (f"judge-{JUDGE.steps}" if name == "read" else f"solve-{SOLVE.steps}")
+            model = Qwen2ForCausalLM.from_pretrained(solver, dtype=torch.float32)
+            take(course, name, model, words, draw, out, options.seed)
+    publish(out, models)
+    figures = measure(models, options.benchmark)
+    for name in (*(policy.name for policy in POLICIES), "judge", "base"):
+        write_card(models / name, name, figures)
+    print(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()
