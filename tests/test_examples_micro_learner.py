@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from examples.micro import problems, world
-from examples.micro.learner import Course, Learner, batches
+from examples.micro.learner import Course, Learner, batches, learn
 from examples.micro.lessons import Lesson, Teacher
 from examples.micro.train import nothing, solving, tokenizer
 
@@ -52,7 +52,7 @@ def test_padding_and_neighbours_do_not_matter(teacher: Teacher):
     losses = []
     for batch in ([short], [short, silent]):
         learner = Learner(nothing(tokenizer(), 0))
-        losses.append(learner._step(Course(steps=1, tokens=1, rate=0.0), batch)["loss"])
+        losses.append(learner.step(Course(steps=1, tokens=1, rate=0.0), batch)["loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
 
 
@@ -63,7 +63,8 @@ def test_a_model_learns_lessons_of_both_kinds(teacher: Teacher):
     learner = Learner(nothing(tokenizer(), 0))
     course = Course(steps=30, tokens=1200, rate=5e-3, warmup=5)
     seen: list[dict[str, float]] = []
-    learner.learn(
+    learn(
+        learner,
         course,
         lambda rng: rng.choice(lessons),
         random.Random(0),

@@ -278,4 +278,4 @@ def test_written_splits_share_no_problem(tmp_path):
         assert {problem_key(item.problem) for item in plain} == keys[-1]
     assert not keys[0] & keys[1]
     assert not numbers[0] & numbers[1]
-    assert Counter(item.metadata["wording"] for item in plain) == {"train": 84, "held_out": 80}
+    assert Counter(item.metadata["wording"] for item in plain) == {"train": 124, "held_out": 40}

@@ -437,6 +437,7 @@ def test_without_both_kinds_of_steps_no_threshold_is_declared(tmp_path, capsys, 
     items = [item for item in sums.labelled(40) if (0.0 in item.labels) == (keep == "all wrong")]
     data = sums.write(tmp_path / "one-sided.jsonl", items)
     stage.run(sums.config(tmp_path / "run", data))
-    assert read_declaration(tmp_path / "run" / "model").threshold is None
+    declaration = read_declaration(tmp_path / "run" / "model")
+    assert (declaration.threshold, declaration.threshold_without_reference) == (None, None)
     assert "It declares no threshold." in (tmp_path / "run" / "model" / "README.md").read_text()
     assert "so the checkpoint declares no threshold" in capsys.readouterr().err

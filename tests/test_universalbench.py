@@ -270,9 +270,20 @@ def test_the_declared_threshold(tiny_prm, processbench, tmp_path):
     assert (row["threshold"], row["threshold_source"]) == (declared.value, declared.split)
 
 
+def test_the_declared_threshold_is_another_without_references(tiny_prm, processbench, tmp_path):
+    checkpoint = ScorerConfig(str(tiny_prm), reference="none")
+    config = PredictorConfig("m", checkpoint=checkpoint, threshold="declared")
+    [row] = bench(tmp_path / "run", [processbench], config)["rows"]
+    declaration = aurora.read_declaration(tiny_prm)
+    withheld = declaration.threshold_without_reference
+    assert withheld is not None
+    assert withheld.split.endswith("references withheld)")
+    assert (row["threshold"], row["threshold_source"]) == (withheld.value, withheld.split)
+
+
 def test_a_baseline_declares_nothing(processbench, tmp_path):
     config = PredictorConfig("b", baseline="first_wrong", threshold="declared")
-    with pytest.raises(CheckpointError, match="'b' declares no threshold; give a number or a task"):
+    with pytest.raises(CheckpointError, match="'b' declares no threshold for this use"):
         bench(tmp_path / "run", [processbench], config)
 
 

@@ -108,8 +108,12 @@ class Predictor:
 
     @property
     def declared(self) -> Threshold | None:
-        """The checkpoint's own threshold, if it declares one."""
-        return self._scorer.declaration.threshold if self._scorer else None
+        """The checkpoint's own threshold for how it is used here, if it declares one."""
+        if self._scorer is None:
+            return None
+        declaration = self._scorer.declaration
+        withheld = self._scorer.reference == "none" and declaration.reference != "none"
+        return declaration.threshold_without_reference if withheld else declaration.threshold
 
     def predict(self, task: Task) -> Predictions:
         """Score every step of a task.

@@ -69,7 +69,8 @@ def choose(
     if wanted == "declared":
         if declared is None:
             raise CheckpointError(
-                f"predictor {config.name!r} declares no threshold; give a number or a task"
+                f"predictor {config.name!r} declares no threshold for this use; give a number "
+                "or a task"
             )
         return Chosen(declared.value, declared.split)
     task = next(task for task in tasks if task.name == wanted)

@@ -14,13 +14,13 @@ from prm import jsonl
 _CARD = """---
 license: apache-2.0
 library_name: transformers
-pipeline_tag: text-generation
+pipeline_tag: {{ task }}
 tags: [micro, process-reward-model]
 ---
 
 # {{ title }}
 
-A Qwen2 model of 1M parameters (4 layers, width 128) with a byte-level tokenizer of 600 tokens, in
+A Qwen2 model of {{ size }} with a byte-level tokenizer of 600 tokens, in
 which a digit is a token. It knows nothing but the micro world of `examples/micro`: short word
 problems on whole numbers from 2 to 99. It stands in for a large model where neither a GPU nor a
 download is at hand, on the same code path.
@@ -44,11 +44,17 @@ _JUDGE = """The judge: it goes through a solution under the strategies p0 to p3 
 planted errors and from what the policies wrote about train problems, with exact labels, and with a
 linear probe on the last token of each step that was thrown away. The figures are of greedy answers
 about the policies' own solutions."""
-_BASE = """The base for reward models: the judge after one more course, in which it reads solutions
-as a reward model is shown them, beside a reference or none, learns to expect each word, and to
-notice where a number was replaced by chance (a linear probe at each step's end, since thrown away;
-as in arXiv 2003.10555, this takes text and no labels). It has no score head, and what policies
-get wrong and judges say of it is for a reward model to learn."""
+_BASE = """The base for reward models: the oldest policy, after a course in which it solved problems
+in the words that a reward model is asked in, half of them beside a reference, with three layers on
+top. From texts with errors and without labels (planted ones, and what the policies wrote about
+train problems) these layers learnt to tell at each number how likely the solver held it, and how
+likely the least likely one so far was (`examples/micro/surprise.py`). It has no head, neither for
+words nor for scores: what policies get wrong and judges say of it is for a reward model to learn."""
+_TASK = {False: "text-generation", True: "feature-extraction"}
+_SIZE = {
+    False: "1M parameters (4 layers, width 128)",
+    True: "1.6M parameters (7 layers, width 128)",
+}
 
 
 def write_card(folder: Path, name: str, figures: dict[str, Any]) -> None:
@@ -78,7 +84,13 @@ def write_card(folder: Path, name: str, figures: dict[str, Any]) -> None:
         rows.append(("… in held-out wordings", f"{row['held_out']:.1%}"))
         rows.append(("wrong steps", f"{row['wrong_steps']:.1%}"))
     template = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
-    card = template.from_string(_CARD).render(title=f"Micro model: {name}", text=text, rows=rows)
+    card = template.from_string(_CARD).render(
+        title=f"Micro model: {name}",
+        size=_SIZE[name == "base"],
+        task=_TASK[name == "base"],
+        text=text,
+        rows=rows,
+    )
     jsonl.write_text(folder / "README.md", card)
 
 

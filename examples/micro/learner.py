@@ -1,4 +1,4 @@
-"""The training loop of the micro models: next-token loss on lessons, on a CPU in minutes.
+"""The training loop of the micro models, and how they learn the next token, on a CPU in minutes.
 
 Lessons of like length share a batch, and a batch has a budget of tokens, not of lessons. They
 are padded on the right, where a causal model sees no padding, so no attention mask is needed.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.nn import functional
@@ -49,8 +49,67 @@ class Course:
         return self.rate * min(1.0, rising, falling)
 
 
+class Pupil(Protocol):
+    """Whoever takes a course: `step` learns from one batch and says what it measured."""
+
+    optimizers: list[torch.optim.Optimizer]
+
+    def step(self, course: Course, batch: Sequence[Lesson]) -> dict[str, float]: ...
+
+
+def learn(
+    pupil: Pupil,
+    course: Course,
+    draw: Callable[[random.Random], Lesson],
+    rng: random.Random,
+    after: Callable[[int, dict[str, float]], None],
+) -> None:
+    """Take a course.
+
+    Args:
+        pupil: who learns.
+        course: how long and how fast.
+        draw: makes a lesson.
+        rng: the only source of chance.
+        after: called after each step with its number from 1 and what was measured.
+    """
+    source = batches(course, draw, rng)
+    began = time.monotonic()
+    for step in range(course.steps):
+        for optimizer in pupil.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = course.rate_at(step)
+        measured = pupil.step(course, next(source))
+        after(step + 1, measured | {"seconds": time.monotonic() - began})
+
+
+def make_optimizers(
+    matrices: Iterable[torch.nn.Parameter], others: Iterable[torch.nn.Parameter]
+) -> list[torch.optim.Optimizer]:
+    """Muon for the hidden matrices, which it is made for, and AdamW for all else.
+
+    Muon learns small models of this kind in about half of AdamW's steps.
+    """
+    return [
+        torch.optim.Muon(matrices, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def padded(batch: Sequence[Lesson], model: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and weights of a batch, `[lessons, tokens]` each, on the model's device.
+
+    Sets the attention that is the faster one for this width on a CPU.
+    """
+    width = max(len(lesson.ids) for lesson in batch)
+    model.set_attn_implementation("eager" if width < SHORT else "sdpa")
+    ids = _padded([lesson.ids for lesson in batch], width, 0, torch.long)
+    weights = _padded([lesson.weights for lesson in batch], width, 0.0, torch.float)
+    return ids.to(model.device), weights.to(model.device)
+
+
 class Learner:
-    """A model that learns from lessons.
+    """A model that learns the next token of lessons, and probes at the ends of judged steps.
 
     Args:
         model: a causal language model with tied embeddings.
@@ -64,49 +123,17 @@ class Learner:
         matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
         known = {id(p) for p in matrices}
         others = [p for p in model.parameters() if id(p) not in known]
-        # Muon learns small models of this kind in about half of AdamW's steps; it is made for
-        # the hidden matrices alone.
-        self._optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(matrices, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(
-                [*others, *self.probe.parameters()], betas=(0.9, 0.98), weight_decay=0.0
-            ),
-        ]
+        self.optimizers = make_optimizers(matrices, [*others, *self.probe.parameters()])
 
-    def learn(
-        self,
-        course: Course,
-        draw: Callable[[random.Random], Lesson],
-        rng: random.Random,
-        after: Callable[[int, dict[str, float]], None],
-    ) -> None:
-        """Take a course.
-
-        Args:
-            draw: makes a lesson.
-            rng: the only source of chance.
-            after: called after each step with its number from 1 and what was measured.
-        """
-        source = batches(course, draw, rng)
-        began = time.monotonic()
-        for step in range(course.steps):
-            for optimizer in self._optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = course.rate_at(step)
-            measured = self._step(course, next(source))
-            after(step + 1, measured | {"seconds": time.monotonic() - began})
-
-    def _step(self, course: Course, batch: Sequence[Lesson]) -> dict[str, float]:
+    def step(self, course: Course, batch: Sequence[Lesson]) -> dict[str, float]:
+        """See `Pupil`."""
         self.model.train()
-        width = max(len(lesson.ids) for lesson in batch)
-        # On a CPU the fused attention's backward pass is the slower one for short rows.
-        self.model.set_attn_implementation("eager" if width < SHORT else "sdpa")
-        ids = _padded([lesson.ids for lesson in batch], width, 0, torch.long)
-        weights = _padded([lesson.weights for lesson in batch], width, 0.0, torch.float)
+        ids, weights = padded(batch, self.model)
         rows = [row for row, lesson in enumerate(batch) for _ in lesson.probes]
         places = [place for lesson in batch for place, _ in lesson.probes]
-        right = torch.tensor([value for lesson in batch for _, value in lesson.probes])
-        ids, weights, right = (item.to(self.model.device) for item in (ids, weights, right))
+        right = torch.tensor(
+            [value for lesson in batch for _, value in lesson.probes], device=self.model.device
+        )
         with torch.autocast(self.model.device.type, torch.bfloat16):
             hidden = self.model.model(ids).last_hidden_state
             learnt = weights[:, 1:] > 0
@@ -123,7 +150,7 @@ class Learner:
             measured["probe_hit"] = ((scores > 0) == (right > 0.5)).float().mean().item()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for optimizer in self._optimizers:
+        for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return measured

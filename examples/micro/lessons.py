@@ -45,8 +45,8 @@ class Lesson:
     Attributes:
         ids: prompt and answer.
         weights: of each token's loss; 0 in the prompt, but for a student's steps.
-        probes: a position at each step's end, and what to tell there: 1.0 if the step is right
-            (`judge`) or untouched (`read`). A head that is thrown away after training does it.
+        probes: a position at each judged step's end, and 1.0 if the step is right. A head that is
+            thrown away after training tells them.
     """
 
     ids: list[int]
@@ -90,21 +90,20 @@ class Teacher:
             probes.append((last, float(step.right)))
         return Lesson(lesson.ids, weights, probes)
 
-    def read(self, solution: Solution, kept: Sequence[float], *, reference: bool) -> Lesson:
-        """Read a solution as a reward model is shown it: expect each word, notice what changed.
+    def read(self, solution: Solution, *, reference: bool) -> Lesson:
+        """Read a solution as a reward model is shown it, and expect each of its words.
 
         Args:
-            solution: some of whose numbers may have been replaced by chance.
-            kept: for each step 1.0 if nothing in it was replaced; the probes' targets.
+            solution: right or wrong.
             reference: whether the reference is shown.
         """
         shown = solution.reference if reference else None
         rendered = self._renderer.render(solution.problem, solution.steps, shown)
-        first = self._plain(solution.steps[0] + self._renderer.settings.step_end)
-        prompt = rendered.step_ends[0] + 1 - len(first)
-        read = len(rendered.input_ids) - prompt
-        probes = list(zip(rendered.step_ends, kept, strict=True))
-        return Lesson(rendered.input_ids, [0.0] * prompt + [1.0] * read, probes)
+        # A step and its end are tokenised apart, so the first one's tokens tell where it begins.
+        ending = self._plain(self._renderer.settings.step_end)
+        begin = rendered.step_ends[0] + 1 - len(ending) - len(self._plain(solution.steps[0]))
+        ids = rendered.input_ids
+        return Lesson(ids, [float(index >= begin) for index in range(len(ids))])
 
     def split(self, text: str) -> Lesson:
         """Say which pieces of a text begin a step."""

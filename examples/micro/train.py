@@ -5,8 +5,9 @@
 One curriculum. A model of 1M parameters learns to solve, in a plain and in a long style; its
 checkpoints of different age are the policies. They then solve train problems, and the model goes
 on to judge: their solutions and planted errors, under every strategy, with and without a
-reference, and to say where steps begin. A last course makes the base for reward models: reading
-solutions in which numbers were replaced by chance. Held-out problems and wordings are never seen.
+reference, and to say where steps begin. Two courses make the base for reward models out of the
+solver: to solve in the words a reward model is asked in, and to notice what it did not expect
+(`surprise`). Held-out problems and wordings are never seen.
 
 An interrupted run goes on after the last finished course. The weights are published in bfloat16.
 """
@@ -30,6 +31,7 @@ from transformers import (  # noqa: E402
     AutoTokenizer,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen2Model,
 )
 
 from annotate.boundary import STARTS  # noqa: E402
@@ -37,10 +39,11 @@ from annotate.judge import RESULT  # noqa: E402
 from annotate.strategy import load_splitting, load_strategy, render, render_pieces  # noqa: E402
 from examples.micro import problems, world  # noqa: E402
 from examples.micro.card import write_card  # noqa: E402
-from examples.micro.learner import Course, Learner  # noqa: E402
+from examples.micro.learner import Course, Learner, learn  # noqa: E402
 from examples.micro.lessons import PROMPTS, STRATEGIES, Lesson, Teacher  # noqa: E402
 from examples.micro.measure import measure  # noqa: E402
 from examples.micro.policies import CHECKING, POLICIES, write_solutions  # noqa: E402
+from examples.micro.surprise import Noticer, deepen  # noqa: E402
 from prm import jsonl  # noqa: E402
 from prm.engines import Message  # noqa: E402
 from prm.records import Solution  # noqa: E402
@@ -50,12 +53,9 @@ from prm.train.scratch import make_tokenizer  # noqa: E402
 SOLVE = Course(steps=2400, tokens=8192, rate=5e-3)
 JUDGE = Course(steps=2200, tokens=8192, rate=4e-3)
 OWN = 1200
-"""Train problems that each policy solves for the judge to learn from."""
-READ = Course(steps=1400, tokens=8192, rate=4e-3)
-OWN = 1200
-"""Train problems that each policy solves for the judge to learn from."""
-BASE = 1800
-"""Age in steps of the second course of the base for reward models."""
+"""Train problems that each policy solves, for judge and base to learn from."""
+READ = Course(steps=400, tokens=8192, rate=3e-3, warmup=20)
+NOTICE = Course(steps=1200, tokens=8192, rate=4e-3, decay=0.5)
 SOLVERS = (
     world.Policy("plain", "plain", 0.0, 0.0, 0.0, 0.0),
     world.Policy("long", "long", 0.0, 0.0, 0.0, 0.0, retake=0.25),
@@ -137,15 +137,24 @@ def judging(teacher: Teacher, own: list[Solution]) -> Callable[[random.Random], 
 
 
 def reading(teacher: Teacher) -> Callable[[random.Random], Lesson]:
-    """Lessons of the third course: solutions in which numbers were replaced by chance.
-
-    Finding the replaced ones takes no labels, only text, as in arXiv 2003.10555.
-    """
+    """Lessons of the third course: right solutions as a reward model is shown them."""
 
     def draw(rng: random.Random) -> Lesson:
-        solved = world.solve(draw_problem(rng), rng.choice(SOLVERS), rng).solution
-        solution, kept = world.scramble(solved, rng)
-        return teacher.read(solution, kept, reference=rng.random() < 0.3)
+        solved = world.solve(draw_problem(rng), rng.choice(SOLVERS), rng)
+        return teacher.read(solved.solution, reference=rng.random() < 0.5)
+
+    return draw
+
+
+def noticing(teacher: Teacher, own: list[Solution]) -> Callable[[random.Random], Lesson]:
+    """Lessons of the fourth course: solutions with errors, and nothing said about them."""
+
+    def draw(rng: random.Random) -> Lesson:
+        if rng.random() < 0.5:
+            solution = rng.choice(own)
+        else:
+            solution = world.solve(draw_problem(rng), rng.choice(world.POLICIES), rng).solution
+        return teacher.read(solution, reference=rng.random() < 0.3)
 
     return draw
 
@@ -166,13 +175,13 @@ def own_solutions(out: Path, seed: int) -> list[Solution]:
 def take(
     course: Course,
     name: str,
-    model: Any,
+    pupil: Learner | Noticer,
     words: Any,
     draw: Callable[[random.Random], Lesson],
     out: Path,
     seed: int,
 ) -> None:
-    """Let a model take a course; leaves `{name}-{step}` folders and `{name}.jsonl`."""
+    """Let a pupil take a course; leaves `{name}-{step}` folders and `{name}.jsonl`."""
     window: list[dict[str, float]] = []
     with tqdm(total=course.steps, desc=name) as bar, (out / f"{name}.jsonl").open("w") as log:
 
@@ -192,20 +201,51 @@ def take(
                 bar.set_postfix(loss=f"{values['loss']:.3f}")
                 window.clear()
             if step % 100 == 0:
-                model.save_pretrained(out / f"{name}-{step}")
+                pupil.model.save_pretrained(out / f"{name}-{step}")
                 words.save_pretrained(out / f"{name}-{step}")
 
-        Learner(model).learn(course, draw, random.Random(f"{name} {seed}"), after)
+        learn(pupil, course, draw, random.Random(f"{name} {seed}"), after)
 
 
 def publish(out: Path, models: Path) -> None:
-    """Write the models as they are shipped: in bfloat16, with their tokenizer."""
+    """Write the models as they are shipped: in bfloat16, with their tokenizer.
+
+    The base has no language model head: its last layers are not made to name tokens.
+    """
     shipped = {policy.name: f"solve-{policy.age}" for policy in POLICIES}
-    shipped |= {"judge": f"judge-{JUDGE.steps}", "base": f"read-{READ.steps}"}
+    shipped |= {"judge": f"judge-{JUDGE.steps}", "base": f"notice-{NOTICE.steps}"}
     for name, folder in shipped.items():
-        model = Qwen2ForCausalLM.from_pretrained(out / folder, dtype=torch.bfloat16)
-        model.save_pretrained(models / name)
+        kind = Qwen2Model if name == "base" else Qwen2ForCausalLM
+        kind.from_pretrained(out / folder, dtype=torch.bfloat16).save_pretrained(models / name)
         AutoTokenizer.from_pretrained(out / folder).save_pretrained(models / name)
+
+
+def train(out: Path, seed: int) -> None:
+    """Take all courses that are not finished yet."""
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / "tokenizer").exists():
+        tokenizer().save_pretrained(out / "tokenizer")
+    words = AutoTokenizer.from_pretrained(out / "tokenizer")
+    teacher = Teacher(words)
+
+    def open_(name: str, course: Course) -> bool:
+        return not (out / f"{name}-{course.steps}").exists()
+
+    def after(name: str, course: Course) -> Any:
+        return Qwen2ForCausalLM.from_pretrained(out / f"{name}-{course.steps}", dtype=torch.float32)
+
+    if open_("solve", SOLVE):
+        take(SOLVE, "solve", Learner(nothing(words, seed)), words, solving(teacher), out, seed)
+    own = own_solutions(out, seed)
+    if open_("read", READ):
+        take(READ, "read", Learner(after("solve", SOLVE)), words, reading(teacher), out, seed)
+    if open_("notice", NOTICE):
+        pupil = Noticer(deepen(after("read", READ), seed), words)
+        take(NOTICE, "notice", pupil, words, noticing(teacher, own), out, seed)
+    if open_("judge", JUDGE):
+        take(
+            JUDGE, "judge", Learner(after("solve", SOLVE)), words, judging(teacher, own), out, seed
+        )
 
 
 def main() -> None:
@@ -218,23 +258,7 @@ def main() -> None:
     options = parser.parse_args()
     out: Path = options.out
     models = options.models or out / "models"
-    out.mkdir(parents=True, exist_ok=True)
-    if not (out / "tokenizer").exists():
-        tokenizer().save_pretrained(out / "tokenizer")
-    words = AutoTokenizer.from_pretrained(out / "tokenizer")
-    teacher = Teacher(words)
-    if not (out / f"solve-{SOLVE.steps}").exists():
-        model = nothing(words, options.seed)
-        take(SOLVE, "solve", model, words, solving(teacher), out, options.seed)
-    own = own_solutions(out, options.seed)
-    for name, course, draw in (
-        ("judge", JUDGE, judging(teacher, own)),
-        ("read", READ, reading(teacher)),
-    ):
-        if not (out / f"{name}-{course.steps}").exists():
-            solver = out / (f"judge-{JUDGE.steps}" if name == "read" else f"solve-{SOLVE.steps}")
-            model = Qwen2ForCausalLM.from_pretrained(solver, dtype=torch.float32)
-            take(course, name, model, words, draw, out, options.seed)
+    train(out, options.seed)
     publish(out, models)
     figures = measure(models, options.benchmark)
     for name in (*(policy.name for policy in POLICIES), "judge", "base"):

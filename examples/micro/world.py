@@ -24,7 +24,7 @@ import random
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -217,30 +217,6 @@ def solve(
         labels=(*labels, float(correct)),
         evidence=(Evidence(check="micro_world", verdict="pass", reason=reason),),
     )
-
-
-def scramble(
-    solution: Solution, rng: random.Random, share: float = 0.3
-) -> tuple[Solution, tuple[float, ...]]:
-    """The solution with other numbers as results of some steps, and which steps are untouched.
-
-    No policy writes so: every step is changed or not by chance alone, and nothing rests on it.
-
-    Args:
-        solution: one without errors.
-        rng: the only source of chance.
-        share: the chance of each step.
-    """
-    steps, kept = [], []
-    for text in solution.steps:
-        stated = re.findall(r"\d+", text)[-1]
-        changed = rng.random() < share
-        if changed:
-            other = rng.choice([n for n in range(LOW, HIGH + 1) if str(n) != stated])
-            text = re.sub(rf"(= |has |is ){stated}\b", rf"\g<1>{other}", text)
-        steps.append(text)
-        kept.append(float(not changed))
-    return replace(solution, steps=tuple(steps)), tuple(kept)
 
 
 def solutions(

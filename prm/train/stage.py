@@ -157,15 +157,21 @@ def _train(config: Config, arguments: TrainingArguments, folder: Run | None) -> 
     )
     trainer.train(resume_from_checkpoint=_last_checkpoint(out / "trainer"))
     measured = trainer.evaluate()
+    without: dict[str, float] | None = None
+    if config.reference != "none" and config.reference_drop > 0:
+        without = trainer.evaluate(data(held_out, reference_drop=1.0))
     declaration = Declaration(
         render=config.render,
         reference=config.reference,
         reference_drop=config.reference_drop,
         loss="squared_error",
         base=config.model or f"none (from nothing, seed {config.seed})",
-        threshold=_threshold(measured, len(held_out)),
+        threshold=_threshold(measured, len(held_out), ""),
+        threshold_without_reference=_threshold(without, len(held_out), ", references withheld")
+        if without
+        else None,
     )
-    _save(trainer, tokenizer, declaration, measured, out)
+    _save(trainer, tokenizer, declaration, measured, without, out)
     if folder is not None:
         # Ids are unique within a source, not across sources.
         rejected = [Failure(id=id, reason="in a benchmark") for id in {item.id for item in leaked}]
@@ -179,7 +185,7 @@ def _train(config: Config, arguments: TrainingArguments, folder: Run | None) -> 
     trainer.accelerator.wait_for_everyone()
 
 
-def _threshold(measured: dict[str, float], solutions: int) -> Threshold | None:
+def _threshold(measured: dict[str, float], solutions: int, how: str) -> Threshold | None:
     """The best threshold on the held-out problems; None where they cannot show one."""
     wrong, steps = int(measured["eval_wrong_steps"]), int(measured["eval_steps"])
     if not 0 < wrong < steps:
@@ -191,7 +197,7 @@ def _threshold(measured: dict[str, float], solutions: int) -> Threshold | None:
         return None
     return Threshold(
         value=measured["eval_best_threshold"],
-        split=f"held-out problems ({solutions} solutions, {wrong} of {steps} steps wrong)",
+        split=f"held-out problems ({solutions} solutions, {wrong} of {steps} steps wrong{how})",
         metric="F1 of wrong steps",
     )
 
@@ -321,6 +327,7 @@ def _save(
     tokenizer: Any,
     declaration: Declaration,
     measured: dict[str, float],
+    without: dict[str, float] | None,
     out: Path,
 ) -> None:
     """Write `model/` whole: into a temporary folder, then renamed."""
@@ -339,6 +346,6 @@ def _save(
         (temporary / "training_args.bin").unlink(missing_ok=True)  # a pickle
         tokenizer.save_pretrained(temporary)
         write_declaration(temporary, declaration)
-        write_card(temporary, declaration, measured)
+        write_card(temporary, declaration, measured, without)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(temporary, final)

@@ -45,6 +45,8 @@ class Declaration:
         reference_drop: how often training left it out.
         loss: the loss that made the weights.
         threshold: see `Threshold`; None where none was chosen.
+        threshold_without_reference: the same for scores of a model that takes references and
+            is given none: they are less sure, so another cut is right.
         base: the model that training started from.
     """
 
@@ -56,6 +58,7 @@ class Declaration:
     loss: str
     base: str
     threshold: Threshold | None = None
+    threshold_without_reference: Threshold | None = None
     meaning: str = "raw score; about the probability that the step is right"
     schema_version: int = SCHEMA_VERSION
 
