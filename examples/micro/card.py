@@ -48,8 +48,8 @@ _BASE = """The base for reward models: the oldest policy, after a course in whic
 in the words that a reward model is asked in, half of them beside a reference, with three layers on
 top. From texts with errors and without labels (planted ones, and what the policies wrote about
 train problems) these layers learnt to tell at each number how likely the solver held it, and how
-likely the least likely one so far was (`examples/micro/surprise.py`). It has no head, neither for
-words nor for scores: what policies get wrong and judges say of it is for a reward model to learn."""
+likely the least likely one so far was (`examples/micro/surprise.py`). It has no head, for words or
+for scores: what policies get wrong and judges say of it is for a reward model to learn."""
 _TASK = {False: "text-generation", True: "feature-extraction"}
 _SIZE = {
     False: "1M parameters (4 layers, width 128)",
