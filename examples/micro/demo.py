@@ -22,7 +22,7 @@ from prm.cli import main as prm  # noqa: E402
 TRAIN, TEST = 150, 120
 """Problems to annotate and train on, and held-out ones to choose answers for."""
 
-PLAN = """Demo: from problems to a process reward model, offline, on models of 1M parameters.
+PLAN = """Demo: from problems to a process reward model, offline, on models of 1 to 1.6M parameters.
 
    1. sample     four policies solve {train} word problems, with errors of their own
    2. split      the judge says where steps begin, in whatever style
