@@ -87,7 +87,10 @@ def test_demo_recipe_on_a_small_world_and_again_without_work(
     ensemble = next(row for row in rows if row["predictor"] == "ensemble, majority")
     assert ensemble["steps"]["f1"] > 0.7  # on all of the benchmark: see the README
     split = list(jsonl.read(out / "split/solutions.jsonl", Solution))
-    assert {item.metadata["split"] for item in split} == {"boundary"}
+    # Where the judge's list is of no use, rules cut and say why; that is rare.
+    by_rules = [item for item in split if item.metadata["split"] != "boundary"]
+    assert all(item.metadata["split_error"] for item in by_rules)
+    assert len(by_rules) <= 0.1 * len(split)
     summary = summarize(out, str(benchmark))
     write_page(tmp_path / "report.html", summary, "")
     page = (tmp_path / "report.html").read_text()
