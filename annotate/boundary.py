@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from annotate.judge import RETRY_TEMPERATURE
 from annotate.pieces import candidates
 from annotate.strategy import Splitting, load_splitting, render_pieces
-from prm.engines import Completion, Engine, Request
+from prm.engines import TOO_LONG, Completion, Engine, Request
 
 STARTS = "step_starts="
 """What stands before the list of numbers."""
@@ -51,7 +51,13 @@ def join(text: str, spans: Sequence[tuple[int, int]], starts: Sequence[int]) -> 
 
 
 def split_texts(
-    texts: Sequence[str], engine: Engine, *, prompts: str, seed: int = 0, retries: int = 1
+    texts: Sequence[str],
+    engine: Engine,
+    *,
+    prompts: str,
+    seed: int = 0,
+    retries: int = 1,
+    context: int | None = None,
 ) -> list[tuple[str, ...] | str]:
     """Steps of each text, or the reason why the model's answers gave none.
 
@@ -61,6 +67,8 @@ def split_texts(
         prompts: the prompt set; see `annotate.strategy`.
         seed: of the retries, which sample.
         retries: how often to ask again after an unusable answer.
+        context: the model's, in tokens, for the reason of a text that is too long; None where it
+            is not known.
 
     Raises:
         ConfigError: the prompt set has no `split.toml`, or one that is not as it should be.
@@ -68,36 +76,91 @@ def split_texts(
     """
     asking = load_splitting(prompts)
     spans = [candidates(text) for text in texts]
+    return ask(
+        texts,
+        engine,
+        request=lambda index, attempt: _request(asking, texts[index], spans[index], seed, attempt),
+        read=lambda index, answer: _read(texts[index], spans[index], answer),
+        retries=retries,
+        context=context,
+    )
+
+
+def ask(
+    texts: Sequence[str],
+    engine: Engine,
+    *,
+    request: Callable[[int, int], Request],
+    read: Callable[[int, str], tuple[str, ...] | str],
+    retries: int,
+    context: int | None,
+) -> list[tuple[str, ...] | str]:
+    """Ask about each text until its answer is of use; one that is a single piece is one step.
+
+    Args:
+        texts: solutions, none of them blank.
+        engine: who separates.
+        request: for a text's index and the attempt, from 0.
+        read: steps in an answer about the text of this index, or why it holds none.
+        retries: how often to ask again. A prompt that is too long would be no shorter.
+        context: the model's, in tokens, if known.
+
+    Returns:
+        Steps, or the last reason.
+    """
     results: list[tuple[str, ...] | str] = [
-        (text.strip(),) if len(found) == 1 else "" for text, found in zip(texts, spans, strict=True)
+        (text.strip(),) if len(candidates(text)) == 1 else "" for text in texts
     ]
+    todo = [index for index, result in enumerate(results) if isinstance(result, str)]
     for attempt in range(retries + 1):
-        todo = [index for index, result in enumerate(results) if isinstance(result, str)]
-        requests = [_request(asking, texts[i], spans[i], seed, attempt) for i in todo]
-        for index, (answer,) in zip(todo, engine.generate(requests) if todo else (), strict=True):
-            results[index] = _steps(texts[index], spans[index], answer)
+        if not todo:
+            break
+        answers = engine.generate([request(index, attempt) for index in todo])
+        again = []
+        for index, (answer,) in zip(todo, answers, strict=True):
+            if answer.finish_reason == "stop":
+                results[index] = read(index, answer.text)
+            else:
+                results[index] = _cut_off(answer, context)
+            if isinstance(results[index], str) and answer.finish_reason != TOO_LONG:
+                again.append(index)
+        todo = again
     return results
+
+
+def seed_of(text: str, seed: int, attempt: int) -> int:
+    """A seed of its own makes an answer independent of what else is asked with it."""
+    digest = hashlib.sha256(f"{seed} {attempt} {text}".encode()).digest()
+    return int.from_bytes(digest[:4]) >> 1
 
 
 def _request(
     asking: Splitting, text: str, spans: Sequence[tuple[int, int]], seed: int, attempt: int
 ) -> Request:
-    digest = hashlib.sha256(f"{seed} {attempt} {text}".encode()).digest()
     return Request(
         messages=render_pieces(asking, [text[begin:end] for begin, end in spans]),
         # A digit a token at the most, and a comma; two more open and end the list.
         max_tokens=(len(str(len(spans))) + 1) * len(spans) + 2,
         temperature=RETRY_TEMPERATURE if attempt else 0.0,
-        seed=int.from_bytes(digest[:4]) >> 1,
+        seed=seed_of(text, seed, attempt),
         prefill=STARTS,
         regex=starts_regex(len(spans)),
     )
 
 
-def _steps(
-    text: str, spans: Sequence[tuple[int, int]], answer: Completion
-) -> tuple[str, ...] | str:
-    if answer.finish_reason != "stop":
-        return f"ended by {answer.finish_reason!r}"
-    starts = parse_starts(answer.text, len(spans))
+def _read(text: str, spans: Sequence[tuple[int, int]], answer: str) -> tuple[str, ...] | str:
+    starts = parse_starts(answer, len(spans))
     return starts if isinstance(starts, str) else join(text, spans, starts)
+
+
+def _cut_off(answer: Completion, context: int | None) -> str:
+    """Why an answer that did not end by itself is of no use; numbers stand after a colon."""
+    if answer.finish_reason == TOO_LONG:
+        room = "the model's context" if context is None else f"a context of {context:,}"
+        return f"the prompt is too long: {answer.prompt_tokens:,} tokens for {room}"
+    if answer.finish_reason == "length":
+        return (
+            f"the answer was cut off: at {answer.completion_tokens:,} tokens, after a prompt of "
+            f"{answer.prompt_tokens:,}"
+        )
+    return f"ended by {answer.finish_reason!r}"

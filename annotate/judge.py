@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from annotate.strategy import Strategy, load_strategy, render
-from prm.engines import TOO_LONG, Completion, Engine, Request
+from annotate.sequential import SequentialConfig, not_asked, settled
+from annotate.strategy import Layout, Strategy, load_strategy, render
+from annotate.verdicts import parse_verdicts, soft_verdicts, verdict_regex
+from prm.engines import MOST_ALTERNATIVES, TOO_LONG, Completion, Engine, Request
 from prm.errors import ConfigError
 from prm.records import Judgment, Solution
 
@@ -38,6 +40,10 @@ class JudgeSettings:
         temperature: 0 is greedy.
         seed: of the sampling; each request draws its own seed from it.
         samples: judgments per strategy; more than one needs a temperature.
+        layout: the order of a prompt: `paper` as published; `shared` begins alike under all
+            strategies, so that an engine with a prefix cache reads a solution once.
+        verdicts: `chosen` takes the 0 or 1 that the judge wrote; `soft` takes how likely 1 was
+            beside 0 there.
     """
 
     prompts: str = "default"
@@ -45,6 +51,8 @@ class JudgeSettings:
     temperature: float = 0.0
     seed: int = 0
     samples: int = 1
+    layout: Layout = "paper"
+    verdicts: Literal["chosen", "soft"] = "chosen"
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1 or self.samples < 1 or self.temperature < 0:
@@ -55,28 +63,19 @@ class JudgeSettings:
             )
 
 
-def verdict_regex(steps: int) -> str:
-    """What a list of verdicts for `steps` steps looks like."""
-    return r"\[[01]" + (rf"(,[01]){{{steps - 1}}}" if steps > 1 else "") + r"\]"
+@dataclass(frozen=True, kw_only=True)
+class Sequential:
+    """What sequential voting has to know of the other voters; see `annotate.sequential`.
 
-
-def parse_verdicts(text: str, steps: int) -> tuple[float, ...] | str:
-    """The verdicts in a judge's list, or the reason why it is none.
-
-    Takes nothing but one list of as many 0 and 1 as there are steps: engines differ in how
-    well they constrain, and a verdict that has to be guessed is no verdict.
+    Attributes:
+        config: when to stop.
+        earlier: for each solution, in order, what voters before this judge said.
+        later: the strategies of those after it, one entry for each vote.
     """
-    inside = re.fullmatch(r"\s*\[([^\[\]]*)\]\s*", text)
-    if inside is None:
-        return "the answer is not one list"
-    if not inside[1].strip():
-        return "the list is empty"
-    verdicts = [item.strip() for item in inside[1].split(",")]
-    if any(verdict not in ("0", "1") for verdict in verdicts):
-        return "a verdict is neither 0 nor 1"
-    if len(verdicts) != steps:
-        return f"{len(verdicts)} verdicts for {steps} steps"
-    return tuple(float(verdict) for verdict in verdicts)
+
+    config: SequentialConfig
+    earlier: Iterator[Sequence[Judgment]]
+    later: Sequence[str] = ()
 
 
 def judge(
@@ -87,6 +86,7 @@ def judge(
     settings: JudgeSettings,
     retries: int = 1,
     chunk: int = 64,
+    sequential: Sequential | None = None,
 ) -> Iterator[tuple[Judgment, ...]]:
     """Judge solutions, in their order.
 
@@ -100,6 +100,8 @@ def judge(
         settings: how to ask.
         retries: how often to ask again.
         chunk: how many solutions the engine gets at once.
+        sequential: ask strategy after strategy, in the given order, and only about solutions
+            that are not settled; None asks all.
 
     Yields:
         For each solution one judgment per strategy and sample, strategies in the given order.
@@ -110,8 +112,8 @@ def judge(
     """
     if not strategies or len(set(strategies)) != len(strategies):
         raise ConfigError(f"strategies {list(strategies)}: name at least one, none twice")
-    loaded = [load_strategy(name, settings.prompts) for name in strategies]
-    return _judge(solutions, engine, loaded, settings, retries, chunk)
+    loaded = [load_strategy(name, settings.prompts, settings.layout) for name in strategies]
+    return _judge(solutions, engine, loaded, settings, retries, chunk, sequential)
 
 
 def _judge(
@@ -121,31 +123,67 @@ def _judge(
     settings: JudgeSettings,
     retries: int,
     chunk: int,
+    sequential: Sequential | None,
 ) -> Iterator[tuple[Judgment, ...]]:
     remaining = iter(solutions)
+    rounds = [(how, sample) for how in strategies for sample in range(settings.samples)]
     while part := list(itertools.islice(remaining, chunk)):
-        groups = [
-            [
-                _Case(solution, strategy, sample, settings)
-                for strategy in strategies
-                for sample in range(settings.samples)
-            ]
-            for solution in part
-        ]
-        todo = [case for group in groups for case in group]
-        for attempt in range(retries + 1):
-            _ask(engine, todo, attempt)
-            todo = [case for case in todo if case.error is not None and case.retry]
-            if not todo:
-                break
-        for group in groups:
-            yield tuple(case.judgment(engine.name) for case in group)
+        if sequential is None:
+            cases = [[_Case(item, *how, settings) for how in rounds] for item in part]
+            _ask_all(engine, [case for own in cases for case in own], retries)
+            for own in cases:
+                yield tuple(case.judgment(engine.name) for case in own)
+        else:
+            yield from _in_turn(part, engine, rounds, settings, retries, sequential)
 
 
-def error_share(judgments: Iterable[Judgment]) -> float:
-    """The share of judgments that are unusable; 0 where there are none."""
-    errors = [judgment.error is not None for judgment in judgments]
-    return sum(errors) / len(errors) if errors else 0.0
+def _in_turn(
+    part: Sequence[Solution],
+    engine: Engine,
+    rounds: Sequence[tuple[Strategy, int]],
+    settings: JudgeSettings,
+    retries: int,
+    sequential: Sequential,
+) -> Iterator[tuple[Judgment, ...]]:
+    """Judge a chunk round by round, and only what is not settled yet."""
+    before = list(itertools.islice(sequential.earlier, len(part)))
+    cast: list[list[Judgment]] = [[] for _ in part]
+    for number, (strategy, sample) in enumerate(rounds):
+        waiting = [*(how.name for how, _ in rounds[number:]), *sequential.later]
+        asked: list[_Case | None] = []
+        for item, earlier, own in zip(part, before, cast, strict=True):
+            done = settled([*earlier, *own], waiting, len(item.steps), sequential.config)
+            asked.append(None if done else _Case(item, strategy, sample, settings))
+        _ask_all(engine, [case for case in asked if case is not None], retries)
+        for item, own, case in zip(part, cast, asked, strict=True):
+            own.append(
+                not_asked(engine.name, strategy.name, len(item.steps))
+                if case is None
+                else case.judgment(engine.name)
+            )
+    yield from map(tuple, cast)
+
+
+def first_requests(
+    solution: Solution, strategy: Strategy, settings: JudgeSettings, reasoning: str
+) -> list[Request]:
+    """What a first attempt asks, if the judge reasons so: one request, or two with reasoning."""
+    case = _Case(solution, strategy, 0, settings)
+    if not strategy.reasoning:
+        return [case.verdict_request(0)]
+    first = case.reasoning_request(0)
+    case.text = reasoning
+    return [first, case.verdict_request(0)]
+
+
+def _ask_all(engine: Engine, cases: Sequence[_Case], retries: int) -> None:
+    """Ask about all cases, and again about those whose answer is unusable."""
+    todo = [case for case in cases if case.error is None]
+    for attempt in range(retries + 1):
+        if not todo:
+            break
+        _ask(engine, todo, attempt)
+        todo = [case for case in todo if case.error is not None and case.retry]
 
 
 class _Case:
@@ -157,14 +195,18 @@ class _Case:
         self.steps = len(solution.steps)
         self.strategy = strategy
         self._key = f"{settings.seed} {solution.id} {strategy.name} {sample}"
+        self._group = solution.id
         self._settings = settings
         self._messages = render(strategy, solution)
         self._verdicts: tuple[float, ...] | None = None
+        self._mass: tuple[float, ...] | None = None
         self.text = ""
         self.finish_reason = ""
         self.error: str | None = None
         self.retry = True
         self._usage = {"prompt_tokens": 0, "completion_tokens": 0}
+        if strategy.needs_reference and solution.reference is None:
+            self.error = "the strategy needs a reference solution, and there is none"
 
     def _request(self, attempt: int, max_tokens: int) -> Request:
         # A seed of its own makes a judgment independent of what else is judged with it.
@@ -175,6 +217,7 @@ class _Case:
             max_tokens=max_tokens,
             temperature=max(self._settings.temperature, floor),
             seed=int.from_bytes(digest[:4]) >> 1,
+            group=self._group,
         )
 
     def reasoning_request(self, attempt: int) -> Request:
@@ -185,7 +228,10 @@ class _Case:
         self.text = f"{self.text.rstrip()}\n\n{RESULT}" if self.strategy.reasoning else RESULT
         # No token is shorter than a character; one more ends the answer.
         request = self._request(attempt, 2 * self.steps + 4)
-        return replace(request, prefill=self.text, regex=verdict_regex(self.steps))
+        told = MOST_ALTERNATIVES if self._settings.verdicts == "soft" else 0
+        return replace(
+            request, prefill=self.text, regex=verdict_regex(self.steps), alternatives=told
+        )
 
     def take_reasoning(self, answer: Completion) -> None:
         self._count(answer)
@@ -202,8 +248,13 @@ class _Case:
             self.error = self._cut(answer, "verdict")
         elif isinstance(verdicts, str):
             self.error = verdicts
-        else:
+        elif self._settings.verdicts == "chosen":
             self.error, self._verdicts = None, verdicts
+        elif isinstance(soft := soft_verdicts(answer.tokens, self.steps), str):
+            self.error = soft
+        else:
+            self.error = None
+            self._verdicts, self._mass = soft
 
     def _count(self, answer: Completion) -> None:
         self.finish_reason = answer.finish_reason
@@ -228,6 +279,7 @@ class _Case:
             finish_reason=self.finish_reason,
             error=self.error,
             usage=dict(self._usage),
+            mass=self._mass,
         )
 
 

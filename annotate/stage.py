@@ -12,22 +12,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice, repeat
 from typing import Literal
 
-from tqdm import tqdm
-
-from annotate.judge import JudgeSettings, error_share, judge
+from annotate.forecast import Asking, Forecast, Reader, scaled, spread
+from annotate.judge import JudgeSettings, Sequential, judge
 from annotate.rules import RULES, vote
-from annotate.strategy import prompt_folder
+from annotate.sequential import NOT_ASKED, SequentialConfig
+from annotate.strategy import load_strategy, prompt_folder
 from prm import jsonl
 from prm.config import MAY_CHANGE
 from prm.engines import EngineConfig, load
+from prm.engines.meter import Meter
 from prm.errors import ConfigError, EngineError
-from prm.progress import track
+from prm.progress import bar
 from prm.records import STRICT, Annotation, Judgment, Solution
 from prm.run import Counts, Run, fingerprint
 from prm.sources import Source, identify, solutions
+
+HOPELESS_AFTER, HOPELESS = 200, 0.5
+"""A judge with a larger share of unusable answers after so many is stopped at once."""
 
 
 @dataclass
@@ -58,6 +62,8 @@ class Config:
         source: the solutions, with references where there are any.
         rules: voters that need no model.
         judges: LLM judges.
+        sequential: ask judges strategy after strategy, and no further about a solution whose
+            labels the open votes cannot move over a cut; null asks all.
         chunk: solutions between two durable writes.
     """
 
@@ -67,6 +73,7 @@ class Config:
         default_factory=lambda: ["arithmetic", "reference"]
     )
     judges: list[JudgeConfig] = field(default_factory=list)
+    sequential: SequentialConfig | None = None
     chunk: int = field(default=64, metadata=MAY_CHANGE)
 
     def __post_init__(self) -> None:
@@ -95,17 +102,45 @@ def run(config: Config) -> Counts:
     with Run(config.out, "annotate", config, inputs) as folder:
         if folder.counts is not None:
             return folder.counts
-        items = list(solutions(config.source))
-        files = []
+        total = sum(1 for _ in solutions(config.source))
+        files: list[str] = []
         if config.rules:
+            _run_rules(config, total, folder, "votes-rules.jsonl")
             files.append("votes-rules.jsonl")
-            _run_rules(config, items, folder)
-        for index, voter in enumerate(config.judges):
+        for index in range(len(config.judges)):
+            _run_judge(config, index, total, folder, files)
             files.append(f"votes-{index}.jsonl")
-            _run_judge(config, voter, items, folder, files[-1])
-        votes = [jsonl.read(folder.path(name), _Votes) for name in files]
-        jsonl.write(folder.path("annotations.jsonl"), _merge(items, votes))
+        jsonl.write(folder.path("annotations.jsonl"), _merge(config, folder, files))
         return folder.finish(_count(folder), ["annotations.jsonl"])
+
+
+def forecast(config: Config) -> Forecast:
+    """What the judges will be asked and cost; the guess is as much reasoning as solution."""
+    _check(config)
+    total = sum(1 for _ in solutions(config.source))
+    items = spread(solutions(config.source), total)
+    rows, notes = [], [f"{total:,} solutions, {len(items):,} looked at; guess: a judge's reasoning"]
+    notes[0] += " is as long as the solution"
+    for voter in config.judges:
+        reader = Reader(voter.engine)
+        notes += [reader.note] if reader.note else []
+        strategies = [
+            load_strategy(name, voter.settings.prompts, voter.settings.layout)
+            for name in voter.strategies
+        ]
+        found = [
+            Asking(f"{voter.engine.name} {strategy.name}", strategy, voter.settings)
+            for strategy in strategies
+        ]
+        for item in items:
+            before: Sequence[int] | None = None
+            for asking in found:
+                before = asking.add(item, reader, before)
+        factor = total / len(items) * voter.settings.samples if items else 0.0
+        rows += [scaled(asking.row, factor, voter.engine) for asking in found]
+    if config.sequential is not None:
+        notes.append("sequential voting will ask less")
+    return Forecast(rows, notes)
 
 
 def _check(config: Config) -> None:
@@ -116,96 +151,137 @@ def _check(config: Config) -> None:
         raise ConfigError(f"rules: {unknown[0]!r} is not among {', '.join(RULES)}")
 
 
-def _run_rules(config: Config, items: Sequence[Solution], folder: Run) -> None:
-    with jsonl.Writer(folder.path("votes-rules.jsonl"), _Votes) as out:
-        todo = iter(track(_remaining(items, out), "annotate rules"))
-        while chunk := list(islice(todo, config.chunk)):
-            _write(out, zip(chunk, vote(chunk, config.rules), strict=True), config.chunk)
-        out.commit()
-
-
-def _run_judge(
-    config: Config, voter: JudgeConfig, items: Sequence[Solution], folder: Run, name: str
-) -> None:
-    if folder.path(name).exists():  # finished by an earlier attempt
-        _refuse_errors(voter, folder, name)
-        return
+def _run_rules(config: Config, total: int, folder: Run, name: str) -> None:
     with jsonl.Writer(folder.path(name), _Votes) as out:
-        remaining = _remaining(items, out)
-        if remaining:
-            engine = load(voter.engine)
-            try:
-                cast = judge(
-                    remaining,
-                    engine,
-                    voter.strategies,
-                    settings=voter.settings,
-                    retries=voter.retries,
-                    chunk=config.chunk,
-                )
-                pairs = zip(remaining, cast, strict=True)
-                bar = track(pairs, f"annotate {voter.engine.name}", total=len(remaining))
-                _write(out, _counting_tokens(bar), config.chunk)
-            finally:
-                engine.close()
+        todo = _remaining(config, out)
+        with bar("annotate rules", total, done=len(out.finished)) as shown:
+            while chunk := list(islice(todo, config.chunk)):
+                cast = zip(chunk, vote(chunk, config.rules), strict=True)
+                out.write(_Votes(id=item.id, judgments=said) for item, said in cast)
+                shown.update(len(chunk))
         out.commit()
-    _refuse_errors(voter, folder, name)
 
 
-def _remaining(items: Sequence[Solution], out: jsonl.Writer) -> list[Solution]:
-    done = set(out.finished)
-    return [item for item in items if item.id not in done]
+def _run_judge(config: Config, index: int, total: int, folder: Run, earlier: Sequence[str]) -> None:
+    voter, path = config.judges[index], folder.path(f"votes-{index}.jsonl")
+    if path.exists():  # finished by an earlier attempt
+        _refuse_errors(voter, jsonl.read(path, _Votes), str(path))
+        return
+    with jsonl.Writer(path, _Votes) as out:
+        if len(out.finished) < total:
+            meter = Meter(load(voter.engine), voter.engine.prices)
+            try:
+                _ask(config, index, total, folder, earlier, out, meter)
+            finally:
+                meter.close()
+        out.commit()
+    _refuse_errors(voter, jsonl.read(path, _Votes), str(path))
 
 
-def _counting_tokens(
-    bar: tqdm[tuple[Solution, tuple[Judgment, ...]]],
-) -> Iterator[tuple[Solution, tuple[Judgment, ...]]]:
-    """Pass on what the bar iterates over, showing the tokens spent so far."""
-    tokens = 0
-    for item, cast in bar:
-        tokens += sum(sum(judgment.usage.values()) for judgment in cast)
-        bar.set_postfix_str(f"{tokens:,} tokens", refresh=False)
-        yield item, cast
-
-
-def _write(
-    out: jsonl.Writer, pairs: Iterable[tuple[Solution, tuple[Judgment, ...]]], chunk: int
+def _ask(
+    config: Config,
+    index: int,
+    total: int,
+    folder: Run,
+    earlier: Sequence[str],
+    out: jsonl.Writer,
+    meter: Meter,
 ) -> None:
-    votes = (_Votes(id=item.id, judgments=cast) for item, cast in pairs)
-    while part := list(islice(votes, chunk)):
-        out.write(part)
+    """Let one judge vote on what it has not voted on yet."""
+    voter = config.judges[index]
+    sequential = None
+    if config.sequential is not None:
+        later = [how for other in config.judges[index + 1 :] for how in _voters(other)]
+        before = islice(_votes(folder, earlier), len(out.finished), None)
+        sequential = Sequential(config=config.sequential, earlier=before, later=later)
+    cast = judge(
+        _remaining(config, out),
+        meter,
+        voter.strategies,
+        settings=voter.settings,
+        retries=voter.retries,
+        chunk=config.chunk,
+        sequential=sequential,
+    )
+    pairs = zip(_remaining(config, out), cast, strict=True)
+    unusable: Counter[str] = Counter()
+    asked = 0
+    with bar(f"annotate {voter.engine.name}", total, done=len(out.finished)) as shown:
+        while chunk := list(islice(pairs, config.chunk)):
+            out.write(_Votes(id=item.id, judgments=said) for item, said in chunk)
+            for judgment in chain.from_iterable(said for _, said in chunk):
+                asked += judgment.finish_reason != NOT_ASKED
+                if judgment.error is not None:
+                    unusable[judgment.error] += 1
+            share = unusable.total() / asked if asked else 0.0
+            shown.update(len(chunk))
+            shown.set_postfix_str(f"{meter.note()}, {share:.1%} unusable", refresh=False)
+            if asked >= HOPELESS_AFTER and share > max(HOPELESS, voter.max_errors):
+                raise _too_many(voter, unusable, share, f"{out.path}{jsonl.PARTIAL}")
 
 
-def _refuse_errors(voter: JudgeConfig, folder: Run, name: str) -> None:
+def _voters(voter: JudgeConfig) -> list[str]:
+    """The strategies of a judge, one entry for each of its votes."""
+    return [how for how in voter.strategies for _ in range(voter.settings.samples)]
+
+
+def _remaining(config: Config, out: jsonl.Writer) -> Iterator[Solution]:
+    """The solutions without an entry; those with one came first in the input."""
+    done = set(out.finished)
+    return (item for item in solutions(config.source) if item.id not in done)
+
+
+def _votes(folder: Run, files: Sequence[str]) -> Iterator[tuple[Judgment, ...]]:
+    """What the voters so far said of each solution."""
+    if not files:
+        yield from repeat(())
+    readers = [jsonl.read(folder.path(name), _Votes) for name in files]
+    for cast in zip(*readers, strict=True):
+        if any(part.id != cast[0].id for part in cast):
+            raise AssertionError(f"votes out of order at {cast[0].id!r}")
+        yield tuple(judgment for part in cast for judgment in part.judgments)
+
+
+def _refuse_errors(voter: JudgeConfig, votes: Iterable[_Votes], path: str) -> None:
     """Stop where a judge's answers are mostly unusable: its labels would be noise."""
-    judgments = [
-        item for votes in jsonl.read(folder.path(name), _Votes) for item in votes.judgments
-    ]
-    share = error_share(judgments)
-    if share > voter.max_errors:
-        reason, _ = Counter(item.error for item in judgments if item.error).most_common(1)[0]
-        raise EngineError(
-            f"{voter.engine.name}: {share:.0%} of its answers are unusable (mostly: {reason}), "
-            f"more than max_errors {voter.max_errors:.0%}; see {folder.path(name)}. Raise "
-            "max_errors to keep them as abstentions, or delete that file and change the judge"
-        )
+    unusable: Counter[str] = Counter()
+    asked = 0
+    for judgment in chain.from_iterable(item.judgments for item in votes):
+        asked += judgment.finish_reason != NOT_ASKED
+        if judgment.error is not None:
+            unusable[judgment.error] += 1
+    if asked and unusable.total() / asked > voter.max_errors:
+        raise _too_many(voter, unusable, unusable.total() / asked, path)
 
 
-def _merge(items: Sequence[Solution], votes: Sequence[Iterator[_Votes]]) -> Iterator[Annotation]:
-    for item, *cast in zip(items, *votes, strict=True):
-        if any(part.id != item.id for part in cast):
-            raise AssertionError(f"votes out of order at {item.id!r}")
-        judgments = tuple(judgment for part in cast for judgment in part.judgments)
+def _too_many(voter: JudgeConfig, unusable: Counter[str], share: float, path: str) -> EngineError:
+    reason, _ = unusable.most_common(1)[0]
+    return EngineError(
+        f"{voter.engine.name}: {share:.0%} of its answers are unusable (mostly: {reason}), "
+        f"more than max_errors {voter.max_errors:.0%}; see {path}. Raise max_errors to keep them "
+        "as abstentions, or delete that file and change the judge"
+    )
+
+
+def _merge(config: Config, folder: Run, files: Sequence[str]) -> Iterator[Annotation]:
+    for item, judgments in zip(solutions(config.source), _votes(folder, files), strict=True):
         yield Annotation(solution=item, judgments=judgments)
 
 
 def _count(folder: Run) -> Counts:
     failed: Counter[str] = Counter()
+    spared: Counter[str] = Counter()
     tokens = written = 0
     for annotation in jsonl.read(folder.path("annotations.jsonl"), Annotation):
         written += 1
         for judgment in annotation.judgments:
             tokens += sum(judgment.usage.values())
-            if judgment.error is not None:
-                failed[judgment.strategy] += 1
-    return Counts(read=written, written=written, failed=dict(failed), tokens=tokens)
+            failed[judgment.strategy] += judgment.error is not None
+            spared[judgment.strategy] += judgment.finish_reason == NOT_ASKED
+    return Counts(
+        read=written,
+        written=written,
+        failed=dict(+failed),
+        not_asked=dict(+spared),
+        tokens=tokens,
+    )

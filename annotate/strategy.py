@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prm.engines import Message
 from prm.errors import ConfigError
@@ -19,9 +19,12 @@ from prm.records import Solution
 
 _PROMPTS = Path(__file__).parent / "prompts"
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
-_OTHERS = ("common", "split")
+_OTHERS = ("common", "split", "rewrite")
 """Files of a prompt set that are no strategies."""
 _VALUES = {"fence", "question", "reference", "steps", "count"}
+
+
+Layout = Literal["paper", "shared"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,7 @@ class Strategy:
     Attributes:
         name: its file's name.
         reasoning: whether the judge reasons before it gives the list.
+        needs_reference: whether it is of no use without a worked reference solution.
         system, user: the messages, with placeholders.
         step: how one step of the student is laid out.
         answer_only, no_reference: what stands as the reference where there is no worked one.
@@ -38,6 +42,7 @@ class Strategy:
 
     name: str
     reasoning: bool
+    needs_reference: bool
     system: str
     user: str
     step: str
@@ -59,6 +64,18 @@ class Splitting:
     piece: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rewriting:
+    """How a prompt set asks for a text to be written again, in steps: `rewrite.toml`.
+
+    Attributes:
+        system, user: the messages, with placeholders.
+    """
+
+    system: str
+    user: str
+
+
 def prompt_folder(prompts: str) -> Path:
     """The folder of a prompt set.
 
@@ -72,8 +89,11 @@ def prompt_folder(prompts: str) -> Path:
     raise ConfigError(f"prompts {prompts!r}: no such prompt set; known: {known}, or a folder")
 
 
-def load_strategy(name: str, prompts: str = "default") -> Strategy:
+def load_strategy(name: str, prompts: str = "default", layout: Layout = "paper") -> Strategy:
     """Read a strategy from a prompt set.
+
+    A strategy's file has its whole user message under `user` (layout `paper`), and under `tail`
+    what follows the set's `shared` beginning (layout `shared`).
 
     Raises:
         ConfigError: no such set or strategy, or a file that is not as it should be.
@@ -86,11 +106,13 @@ def load_strategy(name: str, prompts: str = "default") -> Strategy:
     common = _read_toml(folder / "common.toml")
     own = _read_toml(path)
     try:
+        parts = [own["user"]] if layout == "paper" else [common["shared"], own["tail"]]
         strategy = Strategy(
             name=name,
             reasoning=own["reasoning"],
+            needs_reference=own.get("needs_reference", False),
             system=common["system"],
-            user=_fill(own["user"], common, keep=_VALUES),
+            user="".join(_fill(part, common, keep=_VALUES) for part in parts),
             step=common["step"],
             answer_only=common["answer_only"],
             no_reference=common["no_reference"],
@@ -119,6 +141,23 @@ def load_splitting(prompts: str = "default") -> Splitting:
     except KeyError as error:
         raise ConfigError(f"{path}: {error.args[0]!r} is neither a key nor a value here") from None
     return splitting
+
+
+def load_rewriting(prompts: str = "default") -> Rewriting:
+    """Read how a prompt set asks for a text to be written again, in steps.
+
+    Raises:
+        ConfigError: no such set, or a file that is not as it should be.
+    """
+    path = prompt_folder(prompts) / "rewrite.toml"
+    own = _read_toml(path)
+    try:
+        rewriting = Rewriting(system=own["system"], user=own["user"])
+        _fill(rewriting.system, {})
+        _fill(rewriting.user, {"fence": "", "text": ""})
+    except KeyError as error:
+        raise ConfigError(f"{path}: {error.args[0]!r} is neither a key nor a value here") from None
+    return rewriting
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -188,6 +227,15 @@ def render_pieces(splitting: Splitting, pieces: Sequence[str]) -> tuple[Message,
     return (
         Message(role="system", content=splitting.system),
         Message(role="user", content=_fill(splitting.user, values)),
+    )
+
+
+def render_text(rewriting: Rewriting, text: str) -> tuple[Message, ...]:
+    """The messages that ask for a text to be written again, in steps."""
+    values = {"fence": _fence([text]), "text": text}
+    return (
+        Message(role="system", content=rewriting.system),
+        Message(role="user", content=_fill(rewriting.user, values)),
     )
 
 

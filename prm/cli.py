@@ -1,6 +1,7 @@
 """The `prm` command: the table of stages, each imported only when it is called.
 
     prm STAGE [CONFIG.yaml] [key=value …]
+    prm report STAGE [CONFIG.yaml] [key=value …]
 
 What a user can mend (`PRMError`) is printed in one line and ends with exit code 2; anything
 else is a bug and keeps its traceback.
@@ -15,12 +16,12 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from prm import config as configuration
 from prm.describe import describe
-from prm.errors import PRMError
+from prm.errors import ConfigError, PRMError
 from prm.recipe import Recipe, prepare, require_inputs
 from prm.run import Counts
 
@@ -29,6 +30,7 @@ STAGES = {
     "split": ("annotate.split", "solutions are separated into steps"),
     "annotate": ("annotate.stage", "rules and LLM judges vote on every step"),
     "verify": ("verify.stage", "votes become labels, checked against reference answers"),
+    "export": ("prm.export.stage", "annotated or labelled solutions become a data set with a card"),
     "train": ("prm.train.stage", "labelled solutions become a reward model"),
     "score": ("prm.score", "a reward model scores every step"),
     "bench": ("universalbench.stage", "predictors are compared on benchmarks"),
@@ -36,6 +38,11 @@ STAGES = {
     "serve": ("prm.serve.stage", "an HTTP server for scores and reranking"),
 }
 """Stage → its module (with `Config` and `run`) and what it does."""
+
+REPORTS = {
+    "annotate": ("annotate.report.stage", "how far the voters agree, and examples to look at"),
+}
+"""Stage whose output a report is of → its module, likewise, and what it shows."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,8 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _run_recipe(options.config, options.overrides)
         else:
             path, overrides = _config_and_overrides(options.config, options.overrides)
-            stage = importlib.import_module(STAGES[options.command][0])
-            _run_stage(options.command, stage, configuration.load(stage.Config, path, overrides))
+            stage = importlib.import_module(options.module)
+            config = configuration.load(stage.Config, path, overrides)
+            if options.dry_run:
+                print(_forecast(options.command, stage, config))
+            else:
+                _run_stage(options.command, stage, config)
     except PRMError as error:
         problem = str(error)
     except KeyboardInterrupt:
@@ -74,10 +85,10 @@ def _parser() -> argparse.ArgumentParser:
         epilog="`prm STAGE --help` lists the keys of a stage.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="STAGE")
-    for name, (_, purpose) in STAGES.items():
-        stage = commands.add_parser(name, help=purpose, description=purpose, add_help=False)
-        stage.add_argument("-h", "--help", action=_KeysAction, stage=name)
-        _add_arguments(stage, "?")
+    _add_stages(commands, STAGES)
+    purpose = "a page that shows what a stage left"
+    report = commands.add_parser("report", help=purpose, description=purpose)
+    _add_stages(report.add_subparsers(required=True, metavar="STAGE"), REPORTS, "report ")
     purpose = "all stages of a recipe, one after the other"
     recipe = commands.add_parser(
         "run",
@@ -97,6 +108,16 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
 
 
+def _add_stages(commands: Any, stages: Mapping[str, tuple[str, str]], before: str = "") -> None:
+    """Add a command per stage; `before` is what stands before its name on the command line."""
+    for name, (module, purpose) in stages.items():
+        stage = commands.add_parser(name, help=purpose, description=purpose, add_help=False)
+        stage.add_argument("-h", "--help", action=_KeysAction, module=module)
+        stage.add_argument("--dry-run", action="store_true", help="what it would ask and cost")
+        stage.set_defaults(command=f"{before}{name}", module=module)
+        _add_arguments(stage, "?")
+
+
 def _add_arguments(parser: argparse.ArgumentParser, config: str | None) -> None:
     parser.add_argument("config", nargs=config, metavar="CONFIG", help="a YAML file")
     parser.add_argument(
@@ -107,13 +128,12 @@ def _add_arguments(parser: argparse.ArgumentParser, config: str | None) -> None:
 class _KeysAction(argparse.Action):
     """Prints what the stage's `Config` documents; needs its module, hence not a plain help."""
 
-    def __init__(self, option_strings: Sequence[str], dest: str, *, stage: str) -> None:
+    def __init__(self, option_strings: Sequence[str], dest: str, *, module: str) -> None:
         super().__init__(option_strings, dest, nargs=0, help="the keys of this stage")
-        self._stage = stage
+        self._module = module
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        module = importlib.import_module(STAGES[self._stage][0])
-        print(describe(module.Config))
+        print(describe(importlib.import_module(self._module).Config))
         parser.exit()
 
 
@@ -131,6 +151,13 @@ def _run_stage(name: str, stage: Any, config: Any) -> None:
     counts = stage.run(config)
     if isinstance(counts, Counts):
         print(f"{name}: {counts} → {config.out} ({time.monotonic() - began:.1f} s)", flush=True)
+
+
+def _forecast(name: str, stage: Any, config: Any) -> Any:
+    """What a stage would ask and cost, where it can tell."""
+    if not hasattr(stage, "forecast"):
+        raise ConfigError(f"{name} has no --dry-run; sample and annotate have one")
+    return stage.forecast(config)
 
 
 def _run_recipe(path: str, overrides: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ sees half a file and a killed writer goes on where it stopped.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
@@ -43,18 +44,30 @@ def _adapter(record: type) -> TypeAdapter[Any]:
 
 def encode(record: Any) -> str:
     """One record as one line of JSON, without the newline. Non-finite numbers are refused."""
-    return json.dumps(_plain(record), ensure_ascii=False, allow_nan=False)
+    return _ENCODER.encode(_plain(record))
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+_ATOMS = frozenset({str, int, float, bool, type(None)})
 
 
 def _plain(value: Any) -> Any:
-    # dataclasses.asdict deep-copies every string; this is several times faster.
-    if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
+    # dataclasses.asdict deep-copies every string; this is many times faster.
+    kind = type(value)
+    if kind in _ATOMS:
+        return value
+    if kind is tuple or kind is list:
+        return value if _ATOMS.issuperset(map(type, value)) else [_plain(item) for item in value]
+    if kind is dict:
         return {key: _plain(item) for key, item in value.items()}
-    return value
+    names = _names(kind)
+    return {name: _plain(getattr(value, name)) for name in names} if names else value
+
+
+@functools.cache
+def _names(kind: Any) -> tuple[str, ...]:
+    """The fields of a record's class; none for anything else."""
+    return tuple(item.name for item in fields(kind)) if is_dataclass(kind) else ()
 
 
 def decode(line: str | bytes, record: type[T], *, path: Any = None, number: int | None = None) -> T:
@@ -169,7 +182,8 @@ class Writer:
 
     Used as a context manager. Until `commit` the records stand in `PATH.partial`; leaving
     the block without `commit` keeps them there for the next attempt. A torn last line left
-    by a kill is cut off on opening.
+    by a kill is cut off on opening. A file that is there already goes on, too: whoever opens it
+    again was killed between this commit and the end of the stage.
 
     Attributes:
         finished: ids already written by an earlier, interrupted attempt, in their order.
@@ -182,6 +196,8 @@ class Writer:
         self.path = Path(path)
         self._partial = self.path.with_name(self.path.name + PARTIAL)
         with _writing(self.path):
+            if self.path.exists() and not self._partial.exists():
+                os.replace(self.path, self._partial)
             self.finished: list[str] = _repair(self._partial, record)
             # Unbuffered, so that closing after a failed write has nothing left to write.
             self._file = open(self._partial, "ab", buffering=0)  # noqa: SIM115
@@ -219,18 +235,33 @@ def _repair(partial: Path, record: type) -> list[str]:
     """Cut a torn tail off our own unfinished file; return the ids of the whole lines."""
     if not partial.exists():
         return []
-    data = partial.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) != len(data):
-        with open(partial, "r+b") as file:
-            file.truncate(len(whole))
+    with open(partial, "r+b") as file:
+        whole = _whole(file)
+        if whole < file.seek(0, os.SEEK_END):
+            file.truncate(whole)
     finished: Iterator[Any] = read(partial, record)
     return [item.id for item in finished]
 
 
+def _whole(file: BinaryIO, block: int = 1 << 16) -> int:
+    """How many bytes of an open file stand before the end of its last whole line."""
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        begin = max(0, end - block)
+        file.seek(begin)
+        found = file.read(end - begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        end = begin
+    return 0
+
+
 def write(path: str | Path, records: Iterable[Any]) -> None:
-    """Write a whole JSON Lines file at once; readers see the old file or the new one."""
-    write_text(path, "".join(encode(record) + "\n" for record in records))
+    """Write a whole JSON Lines file; readers see the old file or the new one.
+
+    The records are read as they are written. Errors as `write_text`.
+    """
+    _replace(Path(path), (encode(record) + "\n" for record in records))
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -239,12 +270,16 @@ def write_text(path: str | Path, text: str) -> None:
     Raises:
         ConfigError: the file cannot be written: a full disk, a read-only folder.
     """
-    path = Path(path)
+    _replace(Path(path), [text])
+
+
+def _replace(path: Path, parts: Iterable[str]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with _writing(path):
         try:
             with open(temporary, "wb") as file:
-                file.write(text.encode())
+                for part in parts:
+                    file.write(part.encode())
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)

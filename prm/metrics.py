@@ -7,7 +7,7 @@ All functions are pure and take numpy arrays or sequences.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -184,20 +184,43 @@ def step_f1_interval(
         [(item.true_positive, item.false_positive, item.false_negative) for item in counts],
         dtype=float,
     )
-    drawn = _resamples(len(table)) @ table
-    bottom = 2 * drawn[:, 0] + drawn[:, 1] + drawn[:, 2]
-    return _interval(2 * drawn[:, 0] / np.maximum(bottom, 1))
+
+    def f1(drawn: np.ndarray) -> np.ndarray:
+        bottom = 2 * drawn[:, 0] + drawn[:, 1] + drawn[:, 2]
+        return 2 * drawn[:, 0] / np.maximum(bottom, 1)
+
+    return sums_interval(table, f1)
 
 
 def first_error_interval(first_errors: Sequence[int], said: Sequence[int]) -> tuple[float, float]:
     """95 % percentile bootstrap interval of ProcessBench's F1; solutions are drawn."""
     truth, prediction = np.asarray(first_errors), np.asarray(said)
     hit, erroneous = truth == prediction, truth != -1
-    table = np.stack([hit & erroneous, erroneous, hit & ~erroneous, ~erroneous], axis=1)
-    drawn = _resamples(len(table)) @ table.astype(float)
-    error = drawn[:, 0] / np.maximum(drawn[:, 1], 1)
-    correct = drawn[:, 2] / np.maximum(drawn[:, 3], 1)
-    return _interval(2 * error * correct / np.maximum(error + correct, 1e-12))
+
+    def f1(drawn: np.ndarray) -> np.ndarray:
+        error = drawn[:, 0] / np.maximum(drawn[:, 1], 1)
+        correct = drawn[:, 2] / np.maximum(drawn[:, 3], 1)
+        return 2 * error * correct / np.maximum(error + correct, 1e-12)
+
+    return sums_interval(
+        np.stack([hit & erroneous, erroneous, hit & ~erroneous, ~erroneous], 1), f1
+    )
+
+
+def sums_interval(
+    table: ArrayLike, statistic: Callable[[np.ndarray], np.ndarray]
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of a statistic of column sums.
+
+    Args:
+        table: `[solutions, columns]`, what each solution adds; rows are drawn.
+        statistic: from the sums of each draw, `[draws, columns]`, to its values, `[draws]`.
+
+    Returns:
+        The interval, NaN where the statistic is NaN for some draw.
+    """
+    rows = np.asarray(table, dtype=float)
+    return _interval(statistic(_resamples(len(rows)) @ rows))
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sized
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -20,16 +20,32 @@ def track(
 ) -> tqdm[T]:
     """Iterate over `items`, showing progress under the stage's name.
 
-    The returned bar also takes `set_postfix_str` for what a stage wants to add (tokens). What
-    cannot tell its length needs `total` for a remaining time.
+    For work that is done one by one; where it is done in chunks, see `bar`. What cannot tell its
+    length needs `total` for a remaining time.
     """
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    return tqdm(items, total=total, **_style(stage, unit))
+
+
+def bar(stage: str, total: int, *, done: int = 0, unit: str = "solution") -> tqdm[Any]:
+    """A bar to `update` with what is done and written; also takes `set_postfix_str`.
+
+    Args:
+        stage: what is being done.
+        total: of all there is to do, `done` included.
+        done: by an earlier attempt; it does not count for the rate.
+        unit: what is counted.
+    """
+    return tqdm(total=total, initial=done, **_style(stage, unit))
+
+
+def _style(stage: str, unit: str) -> dict[str, Any]:
     interactive = sys.stderr.isatty()
-    return tqdm(
-        items,
-        desc=stage,
-        unit=f" {unit}s",
-        total=len(items) if isinstance(items, Sized) else total,
-        mininterval=0.2 if interactive else 30.0,
-        dynamic_ncols=interactive,
-        smoothing=0.05,
-    )
+    return {
+        "desc": stage,
+        "unit": f" {unit}s",
+        "mininterval": 0.2 if interactive else 30.0,
+        "dynamic_ncols": interactive,
+        "smoothing": 0.05,
+    }

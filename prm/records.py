@@ -32,10 +32,8 @@ def _require(condition: bool, message: str) -> None:
 
 def _require_probabilities(values: Sequence[float | None], name: str) -> None:
     for index, value in enumerate(values):
-        _require(
-            value is None or (math.isfinite(value) and 0.0 <= value <= 1.0),
-            f"{name}[{index}] is {value}; it must lie between 0 and 1",
-        )
+        if value is not None and not 0.0 <= value <= 1.0:  # true of NaN, too
+            raise ValueError(f"{name}[{index}] is {value}; it must lie between 0 and 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +116,7 @@ class Judgment:
         finish_reason: why the judge stopped (`stop`, `length`, …).
         error: why the verdicts are unusable, if they are.
         usage: tokens spent (`prompt_tokens`, `completion_tokens`).
+        mass: for soft verdicts, how likely the judge was at each step to say 0 or 1 at all.
     """
 
     __pydantic_config__ = STRICT
@@ -129,9 +128,13 @@ class Judgment:
     finish_reason: str = "stop"
     error: str | None = None
     usage: dict[str, int] = field(default_factory=dict)
+    mass: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         _require_probabilities(self.verdicts, "verdicts")
+        if self.mass is not None:
+            _require(len(self.mass) == len(self.verdicts), "mass needs one value per verdict")
+            _require_probabilities(self.mass, "mass")
         _require(
             self.error is None or all(verdict is None for verdict in self.verdicts),
             "a judgment with an error must abstain on every step",

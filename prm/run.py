@@ -47,6 +47,8 @@ class Counts:
         written: records in the main output.
         rejected: records set aside, by reason.
         failed: answers that could not be used (their records are written), by reason.
+        not_asked: questions that were spared because their answer would change nothing, by
+            strategy.
         tokens: tokens spent, prompts and answers together.
     """
 
@@ -54,6 +56,7 @@ class Counts:
     written: int
     rejected: dict[str, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
+    not_asked: dict[str, int] = field(default_factory=dict)
     tokens: int = 0
 
     def __str__(self) -> str:
@@ -63,6 +66,8 @@ class Counts:
 
         line = f"in {self.read}, out {self.written}, {group('rejected', self.rejected)}, "
         line += group("failed", self.failed)
+        if self.not_asked:
+            line += f", {group('not asked', self.not_asked)}"
         return line + (f", {self.tokens:,} tokens" if self.tokens else "")
 
 

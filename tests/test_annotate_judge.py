@@ -16,12 +16,10 @@ from hypothesis import strategies as st
 from annotate.judge import (
     RETRY_TEMPERATURE,
     JudgeSettings,
-    error_share,
     judge,
-    parse_verdicts,
-    verdict_regex,
 )
 from annotate.strategy import load_strategy, render
+from annotate.verdicts import parse_verdicts, verdict_regex
 from prm import config
 from prm.engines import Engine, Request
 from prm.engines.fake import ScriptedEngine
@@ -229,7 +227,7 @@ def test_judgments_keep_the_order_of_solutions_and_strategies() -> None:
         Annotation(solution=solution, judgments=judgments)
         assert [one.strategy for one in judgments] == ["p1", "p1", "p0", "p0"]
         assert all(len(one.verdicts) == len(solution.steps) for one in judgments)
-        assert error_share(judgments) == 0
+        assert all(judgment.error is None for judgment in judgments)
     assert engine.calls == 6  # two a chunk
     first_phase = [request.seed for request in engine.requests if request.stop]
     assert len(set(first_phase)) == 10
@@ -290,8 +288,6 @@ def test_reasoning_that_stays_cut_is_an_error_with_its_reason(retries: int) -> N
     assert p0.usage["completion_tokens"] == 5 * (1 + retries)
     assert p1.error is None
     assert engine.calls == 1 + retries
-    assert error_share([p0, p1]) == 0.5
-    assert error_share([]) == 0
 
 
 @pytest.mark.parametrize("verdicts", ["[1,0]", "[1,0,1,1]", "[]", "[1.0,0,1]", "[NaN,0,1]", ""])

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from annotate import sample
-from annotate.sample import Config, PolicyConfig, run
+from annotate.sample import Config, PolicyConfig, PromptConfig, run
 from prm import config, jsonl
-from prm.engines import EngineConfig, Request
+from prm.engines import Completion, EngineConfig, Request
 from prm.engines.fake import ScriptedEngine
 from prm.errors import ConfigError, RunConflictError
 from prm.records import Failure, Problem, Solution
@@ -154,6 +154,78 @@ def test_resumed_run_asks_for_nothing_twice(
     run(stage)
     assert len(policies.requests) == 10 - kept
     assert outputs(stage.out) == outputs(whole.out)
+
+
+def test_prompt_variants_are_generators_of_one_loaded_model(
+    tmp_path: Path, policies: Policies
+) -> None:
+    prompts = [
+        PromptConfig("bare"),
+        PromptConfig("steps", system="Be kind.", template="{problem}!"),
+    ]
+    shared = EngineConfig(model="m")
+    chosen = [
+        PolicyConfig(name="a", engine=shared, prompts=prompts, samples=2),
+        PolicyConfig(name="b", engine=EngineConfig(model="m")),
+        PolicyConfig(name="c", engine=EngineConfig(model="n")),
+    ]
+    stage = made(tmp_path, *chosen)
+    run(stage)
+    found = list(jsonl.read(Path(stage.out) / "solutions.jsonl", Solution))
+    ids = [item.id for item in found if item.id.startswith("p0/a")]
+    assert ids == ["p0/a-bare/0", "p0/a-bare/1", "p0/a-steps/0", "p0/a-steps/1"]
+    assert {item.generator for item in found} == {"a-bare", "a-steps", "b", "c"}
+    assert [engine.name for engine in policies.engines] == ["m", "n"]
+    asked = [request for request in policies.requests if len(request.messages) == 2]
+    assert {request.messages[0].content for request in asked} == {"Be kind."}
+    assert len({request.seed for request in policies.requests if request.n == 2}) == 10
+
+
+THOUGHT = "1 + 1 is 2."
+
+
+@pytest.mark.parametrize(
+    ("text", "reasoning", "thinking", "steps", "apart"),
+    [
+        ("It is 2.", THOUGHT, "keep", f"<think>\n{THOUGHT}\n</think>\n\nIt is 2.", None),
+        ("It is 2.", THOUGHT, "apart", "It is 2.", THOUGHT),
+        (f"<think>{THOUGHT}</think>\nIt is 2.", "", "apart", "It is 2.", THOUGHT),
+        (f"{THOUGHT}\n</think>\n\nIt is 2.", "", "apart", "It is 2.", THOUGHT),
+        (f"<think>{THOUGHT}</think>It is 2.", "", "keep", None, None),
+        ("It is 2.", "", "apart", "It is 2.", None),
+    ],
+)
+def test_thinking_is_kept_or_told_apart(
+    text: str, reasoning: str, thinking: Any, steps: str | None, apart: str | None
+) -> None:
+    answer = Completion(
+        text=text, reasoning=reasoning, finish_reason="stop", prompt_tokens=1, completion_tokens=1
+    )
+    engine = ScriptedEngine(lambda _: "")
+    engine.generate = lambda requests: [[answer] for _ in requests]  # type: ignore[method-assign]
+    (found,) = sample.sample(PROBLEMS[:1], policy(thinking=thinking), engine, 0)
+    assert isinstance(found, Solution)
+    assert found.steps == (text if steps is None else steps,)
+    assert found.metadata.get("thinking") == apart
+
+
+@pytest.mark.parametrize("text", [f"<think>{THOUGHT}", f"<think>{THOUGHT}</think>\n"])
+def test_thoughts_without_an_answer_are_no_solution_where_they_stand_apart(text: str) -> None:
+    engine = ScriptedEngine(lambda _: text)
+    (found,) = sample.sample(PROBLEMS[:1], policy(thinking="apart"), engine, 0)
+    assert found == Failure(id="p0/a/0", reason="thoughts and no answer (stop)")
+
+
+def test_equal_texts_are_set_aside_and_nothing_is_lost(tmp_path: Path, policies: Policies) -> None:
+    stage = made(tmp_path, policy("a", samples=3), policy("b"), distinct=True, balanced=True)
+    counts = run(stage)
+    # Each text comes four times; `a` wrote the first one, which leaves `b` none.
+    assert counts.read == 20
+    assert counts.rejected == {"no text": 4, "the same text": 12}
+    assert counts.written == 4
+    failures = list(jsonl.read(Path(stage.out) / "failures.jsonl", Failure))
+    assert Failure(id="p0/a/1", reason="the same text as p0/a/0") in failures
+    assert len(list(jsonl.read(Path(stage.out) / "sampled.jsonl", Solution))) == 16
 
 
 def test_finished_run_loads_no_engine(tmp_path: Path, policies: Policies) -> None:

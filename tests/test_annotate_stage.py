@@ -15,6 +15,7 @@ import pytest
 
 from annotate import stage
 from annotate.judge import JudgeSettings
+from annotate.sequential import NOT_ASKED, SequentialConfig
 from annotate.stage import Config, JudgeConfig, run
 from examples.micro import world
 from prm import config, jsonl
@@ -181,6 +182,60 @@ def test_too_many_unusable_answers_stop_the_stage(
     unusable = annotations(settings)[3].judgments[2]
     assert unusable.verdicts == (None, None, None)
     assert unusable.error == "2 verdicts for 3 steps"
+
+
+def test_a_hopeless_judge_is_stopped_long_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judges = judged(monkeypatch, a=verdicts("no list"))
+    settings = made(tmp_path, "a", max_errors=0.1, chunk=10)
+    jsonl.write(
+        tmp_path / "many.jsonl",
+        (dataclasses.replace(SOLUTIONS[0], id=str(index)) for index in range(1000)),
+    )
+    settings.source = Source(path=str(tmp_path / "many.jsonl"))
+    settings.rules = []
+    with pytest.raises(EngineError, match="100% of its answers are unusable"):
+        run(settings)
+    assert len(judges.engines[0].requests) == 2 * stage.HOPELESS_AFTER
+
+
+def test_sequential_voting_spares_calls_and_counts_the_rules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = made(tmp_path, "a", "b", chunk=3)
+    settings.judges[0].strategies = ["p1", "p3"]
+    settings.sequential = SequentialConfig()
+    judges = judged(monkeypatch, a=verdicts("[1,1,1]"), b=verdicts("[1,1,1]"))
+    counts = run(settings)
+    spared = counts.not_asked
+    asked = sum(len(engine.requests) for engine in judges.engines)
+    assert asked + sum(spared.values()) == 3 * len(SOLUTIONS)
+    # The rules vote, too: `reference` finds all right, `arithmetic` half of the first steps.
+    assert spared
+    assert "not asked" in str(counts)
+    for item in annotations(settings):
+        assert len(item.judgments) == 5
+        ended = [vote.finish_reason for vote in item.judgments]
+        assert ended == sorted(ended, key=lambda reason: reason == NOT_ASKED)
+    assert counts.failed == {}
+
+    again = dataclasses.replace(settings, out=str(tmp_path / "again"))
+    asking = 0
+
+    def dying(request: Request) -> str:
+        nonlocal asking
+        asking += 1
+        if asking == 5:
+            raise EngineError("the engine died")
+        return "[1,1,1]"
+
+    judged(monkeypatch, a=dying, b=dying)
+    with pytest.raises(EngineError, match="the engine died"):
+        run(again)
+    judged(monkeypatch, a=verdicts("[1,1,1]"), b=verdicts("[1,1,1]"))
+    run(again)
+    assert written(again.out) == written(settings.out)
 
 
 @pytest.mark.parametrize("dies_at", [1, 2, 5, 9, 13])

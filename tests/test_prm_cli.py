@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from prm import config
-from prm.cli import STAGES, main
+from prm.cli import REPORTS, STAGES, main
 from prm.errors import ConfigError
 from prm.recipe import Recipe, prepare, require_inputs
 
@@ -120,6 +120,16 @@ BAD = {
         "none: no such model folder",
     ),
     "unknown stage in a recipe": (["run", "recipe.yaml"], "stages[0]: 'anotate' is no stage"),
+    "report of nothing": (["report"], "prm report: the following arguments are required: STAGE"),
+    "unknown report": (["report", "anotate"], "invalid choice: 'anotate'"),
+    "unknown key of a report": (
+        ["report", "annotate", "out=out", "anotations=x"],
+        "prm report annotate: override 'anotations=x': unknown key 'anotations'; did you mean",
+    ),
+    "report of an empty file": (
+        ["report", "annotate", "out=out", "annotations=file"],
+        "prm report annotate: file: no annotations in this file",
+    ),
     "empty recipe": (["run", "bare.yaml"], "bare.yaml: the recipe has no stages"),
     "no such recipe": (["run", "none.yaml"], "none.yaml: no such configuration file"),
 }
@@ -257,6 +267,24 @@ def test_help_of_a_stage_lists_its_keys(stage: str, capsys: pytest.CaptureFixtur
         assert item.name in documented
 
 
+def test_help_of_report_names_the_reports(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    assert "report" in capsys.readouterr().out
+    assert run("report", "--help") == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown and purpose[:30] in shown for name, (_, purpose) in REPORTS.items())
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_help_of_a_report_lists_its_keys(report: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("report", report, "--help") == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"`prm report {report}`")
+    defaults = yaml.safe_load(shown.partition("Defaults (??? must be set):")[2])
+    module = importlib.import_module(REPORTS[report][0])
+    assert list(defaults) == [item.name for item in dataclasses.fields(module.Config)]
+
+
 def test_help_of_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("run", "--help") == 0
     shown = capsys.readouterr().out
@@ -279,7 +307,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
 STAGE_FILES = sorted(
     path
     for path in CONFIGS.glob("*/*.yaml")
-    if path.parent.name not in ("recipes", "launch", "constraints")
+    if path.parent.name not in ("recipes", "launch", "constraints", "report")
 )
 
 
@@ -291,6 +319,13 @@ def test_every_stage_has_a_configuration() -> None:
 def test_shipped_configurations_fit_their_schema(path: Path) -> None:
     module = importlib.import_module(MODULES[path.parent.name])
     assert isinstance(config.load(module.Config, path), module.Config)
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_every_report_has_a_configuration_that_fits(report: str) -> None:
+    module = importlib.import_module(REPORTS[report][0])
+    loaded = config.load(module.Config, CONFIGS / "report" / f"{report}.yaml")
+    assert isinstance(loaded, module.Config)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("recipes/*.yaml")), ids=lambda path: path.name)

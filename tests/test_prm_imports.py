@@ -29,6 +29,7 @@ HEAVY = {"torch", "vllm", "transformers", "trl", "deepspeed", "accelerate", "pef
 FLOORS = {
     "verify": 1,
     "prm.score": 1,
+    "prm.export": 1,
     "prm.zoo": 1,
     "prm.train": 1,
     "annotate": 2,
@@ -132,9 +133,9 @@ def test_neighbours_do_not_import_each_other(one: str, other: str) -> None:
 
 def test_only_the_command_line_names_stages() -> None:
     # By their modules' names, in strings; `prm.cli` imports none of them at its top.
-    from prm.cli import STAGES
+    from prm.cli import REPORTS, STAGES
 
-    stages = {module for module, _ in STAGES.values()}
+    stages = {module for module, _ in [*STAGES.values(), *REPORTS.values()]}
     assert stages <= set(MODULES)
     assert not imported("prm.cli", everywhere=True) & stages
     for module, path in MODULES.items():
@@ -154,7 +155,7 @@ def test_only_the_command_line_names_stages() -> None:
         "prm.cli",
         "prm.recipe, prm.sources, prm.render, prm.metrics, prm.engines",
         "verify.stage",
-        "annotate.stage, annotate.sample, annotate.split",
+        "annotate.stage, annotate.sample, annotate.split, annotate.report.stage",
     ],
 )
 def test_light_modules_load_no_heavy_library(modules: str) -> None:

@@ -351,6 +351,29 @@ def test_resumed_after_a_kill_at_every_byte(tmp_path: Path) -> None:
         assert not partial.exists()
 
 
+def test_a_file_that_got_its_name_before_the_kill_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "f.jsonl"
+    with jsonl.Writer(path, Problem) as out:
+        out.write([Problem(id="a", problem="1 + 1?")])
+        out.commit()
+    with jsonl.Writer(path, Problem) as out:
+        assert out.finished == ["a"]
+        out.write([Problem(id="b", problem="1 + 2?")])
+        out.commit()
+    assert [item.id for item in jsonl.read(path, Problem)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("tail", [0, 1, 70_000, 200_000])
+def test_a_torn_tail_of_any_length_is_cut_off(tmp_path: Path, tail: int) -> None:
+    partial = tmp_path / "f.jsonl.partial"
+    line = jsonl.encode(Problem(id="a", problem="1 + 1?")).encode() + b"\n"
+    for whole in (b"", line):
+        partial.write_bytes(whole + b"x" * tail)
+        with jsonl.Writer(tmp_path / "f.jsonl", Problem) as out:
+            assert out.finished == (["a"] if whole else [])
+        assert partial.read_bytes() == whole
+
+
 def test_a_partial_file_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "f.jsonl.partial").write_text('{"x": 1}\n')
     with pytest.raises(RecordError, match=r"f\.jsonl\.partial:1: field"):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prm.records import Judgment
-from verify.votes import Ballot, count
+from verify.votes import Ballot, Voting, count
 
 verdicts = st.none() | st.floats(0, 1)
 STEPS = 4
@@ -92,3 +92,21 @@ def test_swapping_right_and_wrong_keeps_the_agreement(
 
 def test_nobody_votes() -> None:
     assert count([], 2) == Ballot((None, None), (None, None))
+
+
+def test_weights_count_and_a_weight_of_zero_leaves_a_voter_out() -> None:
+    judgments = [
+        Judgment(judge="j", strategy=name, verdicts=(verdict,))
+        for name, verdict in (("p0", 1.0), ("p1", 0.0), ("p2", 0.0))
+    ]
+    ballot = count(judgments, 1, {"p0": 3.0, "p2": 0.0})
+    assert ballot.labels == (0.75,)
+    assert ballot.agreement == (0.75,)
+    assert count(judgments, 1, {}) == count(judgments, 1)
+    assert count(judgments[2:], 1, {"p2": 0.0}).labels == (None,)
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
+def test_a_weight_that_is_none_is_refused(weight: float) -> None:
+    with pytest.raises(ValueError, match="weight of 'p0'"):
+        Voting(weights={"p0": weight})

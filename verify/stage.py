@@ -15,13 +15,14 @@ from typing import Literal
 from prm import jsonl
 from prm.config import MAY_CHANGE
 from prm.errors import ConfigError
-from prm.progress import track
+from prm.progress import bar
 from prm.records import Annotation, Evidence, LabelledSolution, Rejection
 from prm.run import Counts, Run, fingerprint
 from verify import votes
 from verify.checker_pool import Comparison
 from verify.checks import check_all_right, check_outcome, check_wrong_step
 from verify.outcomes import outcomes
+from verify.votes import Voting
 
 Action = Literal["keep", "down_weight", "reject"]
 
@@ -48,12 +49,14 @@ class Config:
     Attributes:
         out: the run folder; gets `labelled.jsonl` and `rejected.jsonl`.
         annotations: what `prm annotate` left.
+        voting: how votes become labels.
         rules: see `Rules`.
         chunk: solutions whose answers are checked together.
     """
 
     out: str
     annotations: str = field(metadata=MAY_CHANGE)  # its content is compared
+    voting: Voting = field(default_factory=Voting)
     rules: Rules = field(default_factory=Rules)
     chunk: int = field(default=256, metadata=MAY_CHANGE)
 
@@ -63,7 +66,10 @@ class Config:
 
 
 def verify(
-    annotations: Iterable[Annotation], compared: Iterable[Comparison | None], rules: Rules
+    annotations: Iterable[Annotation],
+    compared: Iterable[Comparison | None],
+    rules: Rules,
+    voting: Voting | None = None,
 ) -> Iterator[LabelledSolution | Rejection]:
     """Label each annotation, or reject it with the rule and the reason.
 
@@ -72,15 +78,16 @@ def verify(
         compared: for each the comparison of its final answer with the reference answer, None
             where there is no reference answer.
         rules: what a failed check means.
+        voting: how votes become labels; None averages them.
     """
     for annotation, outcome in zip(annotations, compared, strict=True):
-        yield _decide(annotation, check_outcome(outcome), rules)
+        yield _decide(annotation, check_outcome(outcome), rules, voting or Voting())
 
 
 def _decide(
-    annotation: Annotation, outcome: Evidence, rules: Rules
+    annotation: Annotation, outcome: Evidence, rules: Rules, voting: Voting
 ) -> LabelledSolution | Rejection:
-    ballot = votes.count(annotation.judgments, len(annotation.solution.steps))
+    ballot = votes.count(annotation.judgments, len(annotation.solution.steps), voting.weights)
     labels = tuple(label for label in ballot.labels if label is not None)
     if len(labels) < len(ballot.labels):
         missing = ballot.labels.index(None)
@@ -88,6 +95,8 @@ def _decide(
         return Rejection(
             annotation=annotation, rule="step without a vote", reason=reason, evidence=(outcome,)
         )
+    if voting.labels == "hard":
+        labels = tuple(float(label >= 0.5) for label in labels)
     all_right = check_all_right(labels, outcome)
     wrong_step = check_wrong_step(labels, outcome)
     evidence = (outcome, all_right, wrong_step)
@@ -125,18 +134,19 @@ def run(config: Config) -> Counts:
             jsonl.Writer(folder.path("labelled.jsonl"), LabelledSolution) as kept,
             jsonl.Writer(folder.path("rejected.jsonl"), Rejection) as rejected,
         ):
-            items = list(jsonl.read(config.annotations, Annotation))
+            total = sum(1 for _ in jsonl.read(config.annotations, Annotation))
             done = {*kept.finished, *rejected.finished}
-            todo = iter(track([item for item in items if item.id not in done], "verify"))
-            while chunk := list(islice(todo, config.chunk)):
-                compared = outcomes([item.solution for item in chunk])
-                decided = list(verify(chunk, compared, config.rules))
-                rejected.write(item for item in decided if isinstance(item, Rejection))
-                kept.write(item for item in decided if isinstance(item, LabelledSolution))
+            items = jsonl.read(config.annotations, Annotation)
+            todo = (item for item in items if item.id not in done)
+            with bar("verify", total, done=len(done)) as shown:
+                while chunk := list(islice(todo, config.chunk)):
+                    compared = outcomes([item.solution for item in chunk])
+                    decided = list(verify(chunk, compared, config.rules, config.voting))
+                    rejected.write(item for item in decided if isinstance(item, Rejection))
+                    kept.write(item for item in decided if isinstance(item, LabelledSolution))
+                    shown.update(len(chunk))
             kept.commit()
             rejected.commit()
         reasons = Counter(item.rule for item in jsonl.read(rejected.path, Rejection))
-        counts = Counts(
-            read=len(items), written=len(items) - reasons.total(), rejected=dict(reasons)
-        )
+        counts = Counts(read=total, written=total - reasons.total(), rejected=dict(reasons))
         return folder.finish(counts, ["labelled.jsonl", "rejected.jsonl"])

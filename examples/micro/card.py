@@ -36,9 +36,9 @@ Brackets are 95 % bootstrap intervals. `python examples/micro/train.py --out run
 from nothing and measures it; data, lessons and courses are in that folder. The weights are in
 bfloat16; load them as float32 for the figures above.
 """
-_POLICY = """A policy: it solves problems, with errors of its own. It is a checkpoint of the solving
-course after {age} steps; its user turn is `{template}`. The figures are of one solution a problem,
-sampled at temperature {temperature}."""
+_POLICY = """A policy: it solves problems, with errors of its own. It is the model after {age}
+steps of the solving course; its user turn is `{template}`. The figures are of one solution a
+problem, sampled at temperature {temperature}."""
 _JUDGE = """The judge: it goes through a solution under the strategies p0 to p3 of
 `examples/micro/prompts`, with or without a reference, and says where steps begin. It learnt from
 planted errors and from what the policies wrote about train problems, with exact labels, and with a
@@ -57,13 +57,14 @@ _SIZE = {
 }
 
 
-def write_card(folder: Path, name: str, figures: dict[str, Any]) -> None:
+def write_card(folder: Path, name: str, figures: dict[str, Any], ages: dict[str, int]) -> None:
     """Write `README.md` for one of the micro models.
 
     Args:
         folder: the model's.
         name: a policy's, `judge` or `base`.
         figures: what `measure` found.
+        ages: the step of the solving course whose model each policy is.
     """
     rows: list[tuple[str, str]] = []
     if name == "judge":
@@ -77,7 +78,7 @@ def write_card(folder: Path, name: str, figures: dict[str, Any]) -> None:
     else:
         policy = next(policy for policy in POLICIES if policy.name == name)
         template = policy.template.replace("\n", " ⏎ ")
-        text = _POLICY.format(age=policy.age, template=template, temperature=TEMPERATURE)
+        text = _POLICY.format(age=ages[name], template=template, temperature=TEMPERATURE)
         row = figures["policies"][name]
         rows.append(("right answers (pass@1)", _percent(row, "pass_at_1")))
         rows.append(("… in wordings known from training", f"{row['train']:.1%}"))

@@ -33,7 +33,7 @@ from prm.engines import EngineConfig, load  # noqa: E402
 from prm.records import Evidence, Judgment, LabelledSolution, Solution  # noqa: E402
 from verify import votes  # noqa: E402
 
-SOLVED, JUDGED, BENCHMARK = 500, 150, 100
+SOLVED, JUDGED, BENCHMARK = 1000, 150, 100
 """Problems: for the policies' accuracy, for the judge, in the benchmark."""
 REASONING_TOKENS = 160
 """Of the judge: about 15 a step."""
@@ -60,11 +60,6 @@ def labelled(item: Solution, labels: Sequence[float]) -> LabelledSolution:
     return LabelledSolution(solution=item, labels=tuple(labels), evidence=(evidence,))
 
 
-def answered(item: LabelledSolution) -> bool:
-    """Whether a solution ends with the right answer."""
-    return item.labels[-1] == 1.0 and item.solution.steps[-1].startswith("The answer is")
-
-
 def accuracies(items: Sequence[LabelledSolution]) -> dict[str, dict[str, float]]:
     """Share of solutions with the right answer, for each policy, by wording."""
     table = {}
@@ -72,9 +67,11 @@ def accuracies(items: Sequence[LabelledSolution]) -> dict[str, dict[str, float]]
         own = [item for item in items if item.solution.generator == policy.name]
         row = {}
         for wording in ("train", "held_out"):
-            hits = [answered(i) for i in own if i.solution.metadata["wording"] == wording]
+            hits = [
+                truth.answered(i.solution) for i in own if i.solution.metadata["wording"] == wording
+            ]
             row[wording] = sum(hits) / len(hits)
-        hits = [answered(item) for item in own]
+        hits = [truth.answered(item.solution) for item in own]
         low, high = metrics.mean_interval(hits)
         wrong = [label == 0.0 for item in own for label in item.labels]
         table[policy.name] = row | {

@@ -1,12 +1,12 @@
 """The micro policies: who they are, and what they write about a problem.
 
-The table says of which age, in steps of the solving course, a policy is, and whether its prompt
-asks for the long style. Younger ones err more.
+Each is the model of some step of the solving course. Younger ones err more, and how fast a model
+learns is partly chance: so the table says how much a policy gets right, not how old it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,21 +30,49 @@ class MicroPolicy:
 
     Attributes:
         name: becomes its solutions' `generator`.
-        age: steps of the solving course.
         template: the user turn, which asks for a style.
+        goal: the share of train problems that it answers right, as nearly as any checkpoint of
+            the solving course does; None: it is the last one.
     """
 
     name: str
-    age: int
     template: str
+    goal: float | None
 
 
 POLICIES = (
-    MicroPolicy("plain-weak", 500, PLAIN),
-    MicroPolicy("plain-middle", 1000, PLAIN),
-    MicroPolicy("plain-strong", 2400, PLAIN),
-    MicroPolicy("long-middle", 1800, CHECKING),
+    MicroPolicy("plain-weak", PLAIN, 0.35),
+    MicroPolicy("plain-middle", PLAIN, 0.55),
+    MicroPolicy("plain-strong", PLAIN, None),
+    MicroPolicy("long-middle", CHECKING, 0.65),
 )
+
+
+def choose(
+    goal: float | None, ages: Sequence[int], accuracy: Callable[[int], float], near: int = 2
+) -> int:
+    """The age whose accuracy is nearest to the goal.
+
+    Accuracy rises with age, up to chance: the first crossing is found by halving, and the ages
+    `near` to it on both sides are compared.
+
+    Args:
+        goal: a share; None chooses the oldest.
+        ages: to choose from, rising.
+        accuracy: of the model of an age.
+        near: ages to compare on each side.
+    """
+    if goal is None:
+        return ages[-1]
+    low, high = 0, len(ages) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if accuracy(ages[middle]) < goal:
+            low = middle + 1
+        else:
+            high = middle
+    close = ages[max(0, low - near) : low + near]
+    return min(close, key=lambda age: abs(accuracy(age) - goal))
 
 
 def write_solutions(

@@ -6,11 +6,13 @@ independent of Python's hash seed.
 
 from __future__ import annotations
 
+import itertools
 import random
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from prm.records import Problem
 
@@ -20,47 +22,72 @@ SMALL = range(2, 7)
 """Multipliers and divisors, in right and wrong steps alike."""
 HELD_OUT = 8
 """One problem in so many is held out, by its numbers and operations."""
+HELD_OUT_WORDING = 5
+"""One sentence in so many is held out."""
 NAMES = ("Tom", "Ann", "Ben", "Eva", "Max", "Lea")
 THINGS = ("apples", "eggs", "books", "coins", "cards", "pens", "cups")
 Wording = Literal["train", "held_out"]
 
-# A line is `key, wordings: sentences`. {o} is the owner, {b} the second person, {c} somebody whose
-# things are not counted. Held-out sentences recombine words of the train ones: no unknown words.
+# A line is `kind: sentence`. {o} is the owner, {b} the second person, {c} somebody whose things are
+# not counted; of `[x|y]` one is said. What comes first in time is said first.
+_WHEN = "[|then |next |after that ]"
 _TEXT = """
-start, train: {o} has {n} {t}. | {o} starts with {n} {t}. | At the start {o} has {n} {t}.
-start, train: With {n} {t} {o} starts. | The number of {t} {o} has at the start is {n}.
-start, held_out: {o} has {n} of the {t} at the start. | At the start it is {n} {t} {o} has.
-groups, train: {o} has {m} {box} with {n} {t} in each. | {o} starts with {m} {box} of {n} {t} each.
-groups, train: Each of the {m} {box} {o} has is of {n} {t}. | In each of {m} {box} {o} has {n} {t}.
-groups, held_out: Each of the {m} {box} of {o} has {n} {t} in it.
-add, train: {o} buys {n} more. | {o} finds {n} more {t}. | {c} gives {o} {n} {t}.
-add, train: {o} gets all of the {n} {t} {c} finds. | From {c} {o} gets {n} {t}.
-add, held_out: {o} gets {n} {t} from {c}. | {o} gets {n} more {t}.
-sub, train: {o} loses {n}. | {o} gives {c} {n} {t}. | {c} gets {n} {t} from {o}.
-sub, train: {c} buys {n} {t} from {o}. | {o} gives away {n} {t}.
-sub, held_out: {o} gives {n} of the {t} away. | {o} loses {n} of the {t}.
-mul, train: Then {o} has {n} times as many. | {o} makes it {n} times as many {t}.
-mul, train: It is {n} times the number of {t} now.
-mul, held_out: It is {n} times as many {t} now.
-div, train: {o} keeps one of {n} equal parts. | {o} gives away all but one of {n} equal {box}.
-div, train: Of {n} equal {box} {o} keeps one.
-div, held_out: Of {n} equal parts {o} gives away all but one.
-half, train: {o} keeps half of the {t}. | Then {o} loses half of it. | {o} gives away half.
-half, held_out: {o} gives half of the {t} away.
-merge_add, train: {o} gets all the {t} of {b}. | {b} gives all the {t} to {o}.
-merge_add, train: All the {t} of {b} is now with {o}. | {o} buys all the {t} from {b}.
-merge_add, held_out: All the {t} from {b} is now with {o}. | {o} gets all the {t} {b} has.
-merge_sub, train: {o} loses as many {t} as {b} has. | {o} gives {c} as many as {b} has.
-merge_sub, train: As many as {b} has {o} gives away.
-merge_sub, held_out: As many {t} as {b} has is what {o} gives away.
-question, train: How many {t} does {o} have now? | What is the number of {t} {o} has?
-question, held_out: Now how many does {o} have?
+start: [|at the start ]{o} [has|owns|keeps|holds] {n} [|of the ]{t}.
+start: {o} [starts|begins] with {n} [|of the ]{t}.
+start: with {n} [|of the ]{t} {o} [starts|begins].
+start: the number of {t} [of {o}|{o} has|{o} owns] [|at the start ]is {n}.
+groups: [|at the start ]{o} [has|owns|keeps|holds] {m} {box} [with|of] {n} {t}[| in each| each].
+groups: {o} [starts|begins] with {m} {box} of {n} {t}[| in each| each].
+groups: each of [|the ]{m} {box} [of {o}|{o} has|{o} owns] [is of|holds] {n} {t}.
+groups: in each of [|the ]{m} {box} {o} [has|owns|keeps|holds] {n} {t}.
+add: <when>{o} [buys|finds|gets|takes] {n} [more|{t}|more {t}|of the {t}][| from {c}].
+add: <when>{c} [gives|sells] {o} {n} [more|{t}|more {t}].
+add: <when>{o} [gets|takes|buys] all of the {n} {t} {c} [finds|has|owns].
+sub: <when>{o} [loses|sells|gives away] {n}[| {t}| of the {t}].
+sub: <when>{o} [gives|sells] {c} {n}[| {t}| of the {t}].
+sub: <when>{c} [gets|buys|takes] {n}[| {t}| of the {t}] from {o}.
+mul: <when>{o} [has|owns|makes it] {n} times as many[| {t}][| as before].
+mul: <when>it is {n} times [as many {t}|the number of {t}][| now].
+div: <when>{o} [keeps|has] one of {n} equal [parts|{box}|piles].
+div: <when>of {n} equal [parts|{box}|piles] {o} [keeps|loses all but|sells all but] one.
+div: <when>{o} [gives away|loses|sells] all but one of {n} equal [parts|{box}|piles].
+half: <when>{o} [keeps|loses|sells|gives away] half of [it|the {t}].
+half: <when>{o} gives half of [it|the {t}] [away|to {c}].
+merge_add: <when>{o} [gets|takes|buys] all [|of ]the {t} [of {b}|from {b}|{b} has].
+merge_add: <when>{b} [gives|sells] all [|of ]the {t} to {o}.
+merge_add: <when>all [|of ]the {t} [of {b}|from {b}|{b} has] is with {o}.
+merge_sub: <when>{o} [loses|sells|gives away] as many[| {t}] as {b} [has|owns].
+merge_sub: <when>{o} [gives|sells] {c} as many[| {t}] as {b} [has|owns].
+merge_sub: <when>as many[| {t}] as {b} [has|owns] {o} [loses|sells|gives away].
+question: how many[| {t}] does {o} have[| now| in the end| after that]?
+question: [now|in the end|after that] how many[| {t}] does {o} have?
+question: what is the number of {t} {o} [has|owns][| now| in the end| after that]?
 """
-WORDINGS: dict[tuple[str, str], list[str]] = {}
-for _line in _TEXT.strip().splitlines():
-    _key, _sentences = _line.split(": ")
-    _kind, _set = _key.split(", ")
-    WORDINGS.setdefault((_kind, _set), []).extend(_sentences.split(" | "))
+
+
+def _wordings(text: str) -> dict[tuple[str, Wording], list[list[str]]]:
+    """The sentences of each kind by the set they belong to, a list for each line.
+
+    One in `HELD_OUT_WORDING` is held out. It differs from those known in what its parts are said
+    together with; each part is known.
+    """
+    found: dict[tuple[str, Wording], list[list[str]]] = {}
+    for line in text.strip().splitlines():
+        kind, pattern = line.replace("<when>", _WHEN).split(": ")
+        parts = [part.split("|") for part in re.split(r"[\[\]]", pattern)]
+        said = ["".join(chosen) for chosen in itertools.product(*parts)]
+        for wording in get_args(Wording):
+            own = [
+                sentence[0].upper() + sentence[1:]
+                for sentence in said
+                if (zlib.crc32(sentence.encode()) % HELD_OUT_WORDING == 0) == (wording != "train")
+            ]
+            if own:
+                found.setdefault((kind, wording), []).append(own)
+    return found
+
+
+WORDINGS = _wordings(_TEXT)
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 
 Operand = tuple[Literal["given", "result"], int]
@@ -129,7 +156,7 @@ class _Story:
         self.results: list[int] = []
 
     def say(self, key: str, owner: str, n: int = 0, m: int = 0) -> None:
-        sentence = self.rng.choice(WORDINGS[key, self.wording])
+        sentence = self.rng.choice(self.rng.choice(WORDINGS[key, self.wording]))
         names = {"o": owner, "b": self.other, "c": self.trader, "t": self.thing, "box": self.box}
         self.text.append(sentence.format(n=n, m=m, **names))
 

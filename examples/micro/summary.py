@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from examples.micro.measure import answered
+from examples.micro import truth
 from prm import jsonl, metrics
 from prm.records import Annotation, LabelledSolution, StepScores
 from verify import votes
@@ -102,7 +102,7 @@ def summarize(out: Path, benchmark: str) -> Summary:
 def _policies(items: Sequence[LabelledSolution]) -> list[Row]:
     rows = []
     for name in dict.fromkeys(item.solution.generator for item in items):
-        hits = [answered(i) for i in items if i.solution.generator == name]
+        hits = [truth.answered(i.solution) for i in items if i.solution.generator == name]
         rows.append(Row(name, sum(hits) / len(hits), *metrics.mean_interval(hits)))
     return rows
 

@@ -2,14 +2,15 @@
 
     python examples/micro/train.py --out runs/micro
 
-One curriculum. A model of 1M parameters learns to solve, in a plain and in a long style; its
-checkpoints of different age are the policies. They then solve train problems, and the model goes
-on to judge: their solutions and planted errors, under every strategy, with and without a
-reference, and to say where steps begin. Two courses make the base for reward models out of the
-solver: to solve in the words a reward model is asked in, and to notice what it did not expect
-(`surprise`). Held-out problems and wordings are never seen.
+One curriculum. A model of 1M parameters learns to solve, in a plain and in a long style; those of
+its checkpoints that get as much right as the table in `policies` says are the policies. They then
+solve train problems, and the model goes on to judge: their solutions and planted errors, under
+every strategy, with and without a reference, and to say where steps begin. Two courses make the
+base for reward models out of the solver: to solve in the words a reward model is asked in, and to
+notice what it did not expect (`surprise`). Held-out problems and wordings are never seen.
 
-An interrupted run goes on after the last finished course. The weights are published in bfloat16.
+An interrupted run goes on after the last finished course. Two runs with the same seed on like
+machines make the same models. The weights are published in bfloat16.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import json
 import random
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +40,18 @@ from transformers import (  # noqa: E402
 from annotate.boundary import STARTS  # noqa: E402
 from annotate.judge import RESULT  # noqa: E402
 from annotate.strategy import load_splitting, load_strategy, render, render_pieces  # noqa: E402
-from examples.micro import problems, world  # noqa: E402
+from examples.micro import problems, truth, world  # noqa: E402
 from examples.micro.card import write_card  # noqa: E402
 from examples.micro.learner import Course, Learner, learn  # noqa: E402
 from examples.micro.lessons import PROMPTS, STRATEGIES, Lesson, Teacher  # noqa: E402
 from examples.micro.measure import measure  # noqa: E402
-from examples.micro.policies import CHECKING, POLICIES, write_solutions  # noqa: E402
+from examples.micro.policies import (  # noqa: E402
+    CHECKING,
+    POLICIES,
+    MicroPolicy,
+    choose,
+    write_solutions,
+)
 from examples.micro.surprise import Noticer, deepen  # noqa: E402
 from prm import jsonl  # noqa: E402
 from prm.engines import Message  # noqa: E402
@@ -51,10 +60,18 @@ from prm.render import NO_REFERENCE, REFERENCE_INTRO  # noqa: E402
 from prm.train.scratch import make_tokenizer  # noqa: E402
 
 SOLVE = Course(steps=2400, tokens=8192, rate=5e-3)
-JUDGE = Course(steps=2200, tokens=8192, rate=4e-3)
+JUDGE = Course(steps=2400, tokens=8192, rate=4e-3)
+SAVE = 25
+"""Steps from one checkpoint to the next."""
 OWN = 1200
 """Train problems that each policy solves, for judge and base to learn from."""
-READ = Course(steps=400, tokens=8192, rate=3e-3, warmup=20)
+SCHOOL = 500
+"""Train problems on which checkpoints are compared with the policies' goals."""
+YOUNGEST = 200
+"""Steps of the solving course before which no policy is looked for."""
+THREADS = 2
+"""Sums depend on how they are divided; so a run is the same on machines with more cores."""
+READ = Course(steps=700, tokens=8192, rate=3e-3, warmup=20)
 NOTICE = Course(steps=1200, tokens=8192, rate=4e-3, decay=0.5)
 SOLVERS = (
     world.Policy("plain", "plain", 0.0, 0.0, 0.0, 0.0),
@@ -76,6 +93,12 @@ def tokenizer() -> Any:
     rare = f"system\nuser\nassistant\n1: 25 (25) right\n2: no (no) wrong\n{RESULT}{STARTS}"
     rare += CHECKING + REFERENCE_INTRO + NO_REFERENCE
     return make_tokenizer([*texts, *[rare] * 100], 1024)
+
+
+def make_repeatable() -> None:
+    """Let the same seed make the same models, bit by bit, on like machines."""
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(THREADS)
 
 
 def nothing(vocabulary: Any, seed: int) -> Any:
@@ -137,11 +160,18 @@ def judging(teacher: Teacher, own: list[Solution]) -> Callable[[random.Random], 
 
 
 def reading(teacher: Teacher) -> Callable[[random.Random], Lesson]:
-    """Lessons of the third course: right solutions as a reward model is shown them."""
+    """Lessons of the third course: right solutions as a reward model is shown them.
+
+    Who solves nearly all problems has little use for a reference. So half of those that come
+    with one come without the problem's numbers.
+    """
 
     def draw(rng: random.Random) -> Lesson:
-        solved = world.solve(draw_problem(rng), rng.choice(SOLVERS), rng)
-        return teacher.read(solved.solution, reference=rng.random() < 0.5)
+        solution = world.solve(draw_problem(rng), rng.choice(SOLVERS), rng).solution
+        reference = rng.random() < 0.5
+        if reference and rng.random() < 0.5:
+            solution = replace(solution, problem=solution.problem.rsplit(". ", 1)[-1])
+        return teacher.read(solution, reference=reference)
 
     return draw
 
@@ -154,19 +184,44 @@ def noticing(teacher: Teacher, own: list[Solution]) -> Callable[[random.Random],
             solution = rng.choice(own)
         else:
             solution = world.solve(draw_problem(rng), rng.choice(world.POLICIES), rng).solution
-        return teacher.read(solution, reference=rng.random() < 0.3)
+        return teacher.read(solution, reference=rng.random() < 0.5)
 
     return draw
+
+
+def policy_ages(out: Path, seed: int) -> dict[str, int]:
+    """The step of the solving course whose model is each policy, by name; kept in `ages.json`."""
+    path = out / "ages.json"
+    if not path.exists():
+        asked = problems.micro_problems(seed + 2, SCHOOL)
+        scores: dict[tuple[str, int], float] = {}
+
+        def accuracy(policy: MicroPolicy, age: int) -> float:
+            key = (policy.template, age)
+            if key not in scores:
+                texts = write_solutions(policy, out / f"solve-{age}", asked, seed)
+                scores[key] = sum(map(truth.answered, texts)) / SCHOOL
+            return scores[key]
+
+        ages = range(YOUNGEST, SOLVE.steps + 1, SAVE)
+        chosen = {p.name: choose(p.goal, ages, partial(accuracy, p)) for p in POLICIES}
+        jsonl.write_text(path, json.dumps(chosen) + "\n")
+        rows = [
+            {"template": t, "age": age, "accuracy": found} for (t, age), found in scores.items()
+        ]
+        jsonl.write_text(out / "school.json", json.dumps(rows, indent=1) + "\n")
+    return dict(json.loads(path.read_text()))
 
 
 def own_solutions(out: Path, seed: int) -> list[Solution]:
     """What the policies write about train problems."""
     if not (out / "own.jsonl").exists():
         asked = problems.micro_problems(seed + 1, OWN)
+        ages = policy_ages(out, seed)
         found = [
             item
             for policy in POLICIES
-            for item in write_solutions(policy, out / f"solve-{policy.age}", asked, seed)
+            for item in write_solutions(policy, out / f"solve-{ages[policy.name]}", asked, seed)
         ]
         jsonl.write(out / "own.jsonl", found)
     return list(jsonl.read(out / "own.jsonl", Solution))
@@ -200,19 +255,19 @@ def take(
                 log.flush()
                 bar.set_postfix(loss=f"{values['loss']:.3f}")
                 window.clear()
-            if step % 100 == 0:
+            if step % SAVE == 0:
                 pupil.model.save_pretrained(out / f"{name}-{step}")
                 words.save_pretrained(out / f"{name}-{step}")
 
         learn(pupil, course, draw, random.Random(f"{name} {seed}"), after)
 
 
-def publish(out: Path, models: Path) -> None:
+def publish(out: Path, models: Path, seed: int) -> None:
     """Write the models as they are shipped: in bfloat16, with their tokenizer.
 
     The base has no language model head: its last layers are not made to name tokens.
     """
-    shipped = {policy.name: f"solve-{policy.age}" for policy in POLICIES}
+    shipped = {name: f"solve-{age}" for name, age in policy_ages(out, seed).items()}
     shipped |= {"judge": f"judge-{JUDGE.steps}", "base": f"notice-{NOTICE.steps}"}
     for name, folder in shipped.items():
         kind = Qwen2Model if name == "base" else Qwen2ForCausalLM
@@ -222,6 +277,7 @@ def publish(out: Path, models: Path) -> None:
 
 def train(out: Path, seed: int) -> None:
     """Take all courses that are not finished yet."""
+    make_repeatable()
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "tokenizer").exists():
         tokenizer().save_pretrained(out / "tokenizer")
@@ -232,6 +288,7 @@ def train(out: Path, seed: int) -> None:
         return not (out / f"{name}-{course.steps}").exists()
 
     def after(name: str, course: Course) -> Any:
+        torch.manual_seed(seed)  # of what a pupil adds to it
         return Qwen2ForCausalLM.from_pretrained(out / f"{name}-{course.steps}", dtype=torch.float32)
 
     if open_("solve", SOLVE):
@@ -243,9 +300,7 @@ def train(out: Path, seed: int) -> None:
         pupil = Noticer(deepen(after("read", READ), seed), words)
         take(NOTICE, "notice", pupil, words, noticing(teacher, own), out, seed)
     if open_("judge", JUDGE):
-        take(
-            JUDGE, "judge", Learner(after("solve", SOLVE)), words, judging(teacher, own), out, seed
-        )
+        take(JUDGE, "judge", Learner(after("read", READ)), words, judging(teacher, own), out, seed)
 
 
 def main() -> None:
@@ -259,10 +314,11 @@ def main() -> None:
     out: Path = options.out
     models = options.models or out / "models"
     train(out, options.seed)
-    publish(out, models)
+    publish(out, models, options.seed)
     figures = measure(models, options.benchmark)
+    ages = policy_ages(out, options.seed)
     for name in (*(policy.name for policy in POLICIES), "judge", "base"):
-        write_card(models / name, name, figures)
+        write_card(models / name, name, figures, ages)
     print(json.dumps(figures, indent=1))
 
 

@@ -99,6 +99,12 @@ def explain(solution: Solution, steps: Sequence[str] | None = None) -> list[Step
     return found
 
 
+def answered(solution: Solution) -> bool:
+    """Whether the last step states the problem's answer, and nothing else."""
+    facts = _parse(solution.steps[-1])
+    return facts == [{"answer": str(solution.answer)}]
+
+
 def true_steps(text: str) -> tuple[str, ...]:
     """A policy's text cut where the world's steps end: after each result that is stated.
 

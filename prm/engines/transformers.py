@@ -22,7 +22,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from prm.engines.base import TOO_LONG, Completion, EngineConfig, Request
+from prm.engines.base import TOO_LONG, Completion, EngineConfig, Request, Token
 from prm.engines.chat import ChatEncoder
 from prm.errors import CheckpointError, EngineError
 
@@ -43,9 +43,11 @@ class _Row:
         self.prompt = prompt
         self.limit = limit
         self.tokens: list[int] = []
+        self.told: list[tuple[list[int], list[float]]] = []
         self.finish_reason: str | None = None
         self.text = ""
         self.matcher: Any = None
+        self.expected: torch.Tensor | None = None
         self.random: torch.Generator | None = None
         self._seed = None if request.seed is None else request.seed + sample
 
@@ -124,6 +126,7 @@ class TransformersEngine:
                     finish_reason=row.finish_reason or "length",
                     prompt_tokens=len(row.prompt),
                     completion_tokens=len(row.tokens),
+                    tokens=self._told(row),
                 )
                 for row in group
             ]
@@ -135,6 +138,17 @@ class TransformersEngine:
         del self._model
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+    def _told(self, row: _Row) -> tuple[Token, ...]:
+        """The tokens with their alternatives, those of the end left out."""
+        return tuple(
+            Token.of(self._text(token), zip(map(self._text, others), found, strict=True))
+            for token, (others, found) in zip(row.tokens, row.told, strict=False)
+            if token not in self._ends
+        )
+
+    def _text(self, token: int) -> str:
+        return str(self._tokenizer.decode([token], clean_up_tokenization_spaces=False))
 
     def _rows(self, request: Request) -> list[_Row]:
         prompt = self._chat.encode(request)
@@ -220,6 +234,8 @@ class _Choose(LogitsProcessor):
         for index, row in enumerate(self._rows):
             if row.finish_reason is not None:
                 continue
+            if row.request.alternatives:
+                row.expected = scores[index].float().log_softmax(-1)
             if row.matcher is not None:
                 scores[index] = _constrain(scores[index], row.matcher)
             if row.random is not None:
@@ -263,6 +279,10 @@ class _Finish(StoppingCriteria):
 
     def _add(self, row: _Row, token: int) -> None:
         row.tokens.append(token)
+        if row.expected is not None:
+            found, others = row.expected.topk(row.request.alternatives)
+            pairs = [*others.tolist(), token], [*found.tolist(), row.expected[token].item()]
+            row.told.append(pairs)
         if row.matcher is not None and not row.matcher.is_terminated():
             row.matcher.accept_token(token)
         if token in self._ends:

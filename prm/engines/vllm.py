@@ -17,7 +17,7 @@ from vllm.platforms import current_platform
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from prm.engines.base import TOO_LONG, Completion, EngineConfig, Request
+from prm.engines.base import TOO_LONG, Completion, EngineConfig, Request, Token
 from prm.engines.chat import ChatEncoder
 from prm.errors import EngineError
 
@@ -106,6 +106,7 @@ def _params(request: Request) -> vllm.SamplingParams:
         top_p=request.top_p,
         seed=request.seed if request.temperature > 0 else None,
         stop=list(request.stop),
+        logprobs=request.alternatives or None,
         structured_outputs=(
             None if request.regex is None else StructuredOutputsParams(regex=request.regex)
         ),
@@ -119,6 +120,19 @@ def _completions(output: vllm.RequestOutput) -> list[Completion]:
             finish_reason=one.finish_reason or "unknown",
             prompt_tokens=len(output.prompt_token_ids or ()),
             completion_tokens=len(one.token_ids),
+            cached_tokens=output.num_cached_tokens or 0,
+            tokens=_tokens(one),
         )
         for one in sorted(output.outputs, key=lambda one: one.index)
     ]
+
+
+def _tokens(one: vllm.CompletionOutput) -> tuple[Token, ...]:
+    """What vLLM tells of each token: raw log-probabilities, which is its default."""
+    tokens = []
+    for chosen, told in zip(one.token_ids, one.logprobs or (), strict=False):
+        if told is None:
+            continue
+        texts = [(found.decoded_token or "", found.logprob) for found in told.values()]
+        tokens.append(Token.of(told[chosen].decoded_token or "", texts))
+    return tuple(tokens)
