@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = "prm"
     try:
         _quiet_libraries()
-        options = _parser().parse_args(arguments)
+        options = _parse(arguments)
         name = f"prm {options.command}"
         if options.command == "doctor":
             from prm.doctor import report
@@ -99,6 +99,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_arguments(recipe, None)
     commands.add_parser("doctor", help="what this machine can run, and what to install")
     return parser
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """As `parse_args`, which takes no override after an option such as `--dry-run`."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    wrong = [word for word in rest if word.startswith("-") or "=" not in word]
+    if wrong or (rest and "overrides" not in options):
+        parser.error(f"unrecognized arguments: {' '.join(wrong or rest)}")
+    if rest:
+        options.overrides = [*options.overrides, *rest]
+    return options
 
 
 class _Parser(argparse.ArgumentParser):

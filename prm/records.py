@@ -116,7 +116,8 @@ class Judgment:
         finish_reason: why the judge stopped (`stop`, `length`, …).
         error: why the verdicts are unusable, if they are.
         usage: tokens spent (`prompt_tokens`, `completion_tokens`).
-        mass: for soft verdicts, how likely the judge was at each step to say 0 or 1 at all.
+        mass: for soft verdicts, how likely the judge was at each step to say 0 or 1 at all; near
+            1 whatever it would have said where the engine masks first (vLLM does).
     """
 
     __pydantic_config__ = STRICT

@@ -74,7 +74,7 @@ def test_the_shared_layout_promises_more_from_the_cache(tmp_path: Path) -> None:
         settings = JudgeSettings(layout=layout)
         total = annotate.stage.forecast(config(tmp_path, engine, settings=settings)).total
         computed[layout] = total.prompt - total.cached
-    assert computed["shared"] < 0.5 * computed["paper"]
+    assert computed["shared"] < 0.7 * computed["paper"]
 
 
 def test_nothing_is_cached_by_transformers_and_unknown_models_are_counted_by_characters(
@@ -114,6 +114,9 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "cacheable" in said
     assert "3 solutions" in said
     assert not (tmp_path / "x").exists()
+    # Overrides may stand on either side of the option.
+    assert main(["annotate", f"source.path={path}", "--dry-run", "out=x", "rules=[]", judges]) == 0
+    assert capsys.readouterr().out == said
     assert main(["verify", "annotations=x", "out=x", "--dry-run"]) == 2
     assert "no --dry-run" in capsys.readouterr().err
 

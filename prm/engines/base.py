@@ -87,7 +87,9 @@ class Token:
     Attributes:
         text: what it adds to the text.
         alternatives: log-probabilities of the likeliest tokens here, by their text, before
-            temperature, `top_p` and regex had a say; the token itself is always among them.
+            temperature and `top_p` had a say; the token itself is always among them. A regex had
+            one under vLLM, which masks first, and none under transformers: compare them with one
+            another, not with all that the model might have written.
     """
 
     text: str

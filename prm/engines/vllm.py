@@ -128,7 +128,7 @@ def _completions(output: vllm.RequestOutput) -> list[Completion]:
 
 
 def _tokens(one: vllm.CompletionOutput) -> tuple[Token, ...]:
-    """What vLLM tells of each token: raw log-probabilities, which is its default."""
+    """What vLLM tells of each token: raw log-probabilities, but after the regex's mask."""
     tokens = []
     for chosen, told in zip(one.token_ids, one.logprobs or (), strict=False):
         if told is None:
