@@ -60,7 +60,7 @@ def _plain(value: Any) -> Any:
         return value if _ATOMS.issuperset(map(type, value)) else [_plain(item) for item in value]
     if kind is dict:
         return {key: _plain(item) for key, item in value.items()}
-    names = _names(kind)
+    names = _names(kind)  # type: ignore[arg-type]  # classes are hashable
     return {name: _plain(getattr(value, name)) for name in names} if names else value
 
 
