@@ -17,7 +17,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,7 +27,7 @@ import annotate.stage  # noqa: E402 - needs the path above
 import verify.stage  # noqa: E402
 from annotate.stage import Config, JudgeConfig  # noqa: E402
 from prm import jsonl  # noqa: E402
-from prm.engines import EngineConfig, Request  # noqa: E402
+from prm.engines import Completion, EngineConfig, Request  # noqa: E402
 from prm.engines.fake import ScriptedEngine  # noqa: E402
 from prm.records import Solution  # noqa: E402
 from prm.sources import Source  # noqa: E402
@@ -57,12 +57,22 @@ def answer(request: Request) -> str:
     return "[" + ",".join(str(hash((request.seed, i)) & 1) for i in range(steps)) + "]"
 
 
+class Instant(ScriptedEngine):
+    """Forgets the requests that the test double would keep."""
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """See `Engine.generate`."""
+        answers = super().generate(requests)
+        self.requests.clear()
+        return answers
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Throughput and memory of the annotation stage.")
     parser.add_argument("--solutions", type=int, default=100_000)
     count = parser.parse_args().solutions
-    annotate.stage.load = lambda config: ScriptedEngine(answer, name=config.name)
+    annotate.stage.load = lambda config: Instant(answer, name=config.name)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "solutions.jsonl"
         jsonl.write(source, synthetic(count))

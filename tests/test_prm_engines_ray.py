@@ -118,6 +118,7 @@ def cluster() -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         # For the actors, which import `echo`.
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # whatever this machine's own Ray does
         nodes = Cluster(initialize_head=True, head_node_args=node_of(1))
         nodes.add_node(**node_of(1))
         nodes.wait_for_nodes()
@@ -318,7 +319,8 @@ def test_a_stage_writes_the_same_with_replicas_and_says_no_more(tmp_path: Path) 
                 f"policies=[{{name: p, samples: 2, max_tokens: 16, engine: {engine}}}]",
             ],
             cwd=ROOT,
-            env={key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"},
+            # A Ray of its own, which writes into the home folder.
+            env=os.environ | {"RAY_ADDRESS": "local", "HOME": str(tmp_path)},
             capture_output=True,
             text=True,
         )

@@ -199,7 +199,8 @@ class _Replica:
             self.problem = _raised_inside(error)
         except ActorDiedError as error:
             self.problem = EngineError(
-                f"a replica cannot be started ({_short(error)}); look into Ray's logs"
+                f"a replica cannot be started ({_short(error)}); look into Ray's logs, and whether "
+                "RAY_AUTH_MODE is the same here as on the cluster"
             )
         except RayError:
             self.ask()
