@@ -30,6 +30,11 @@ class Echo:
         self.name = config.name
         if "broken" in config.options:
             raise CheckpointError("no weights in it; name another folder")
+        if "fragile" in config.options:  # a file that remembers the death, or nothing
+            mark = config.options["fragile"]
+            if not mark or not Path(mark).exists():
+                Path(mark or os.devnull).touch()
+                os._exit(1)
         if "log" in config.options:
             with open(config.options["log"], "a") as log:
                 log.write(f"{os.getpid()}\n")

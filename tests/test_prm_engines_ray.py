@@ -224,6 +224,17 @@ def test_errors_arrive_as_they_were_raised(cluster: Cluster, engine: RayEngine) 
 
 
 @pytest.mark.slow
+def test_a_replica_that_dies_while_it_loads_is_started_again(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    once = RayEngine(configured(cluster, options={"fragile": str(tmp_path / "mark")}), Echo)
+    assert parts(once.generate([ask("q")]))[0][2] == "q"
+    once.close()
+    with pytest.raises(EngineError, match=r"all 2 replicas are lost .* run the same command"):
+        RayEngine(configured(cluster, options={"fragile": ""}, restarts=1), Echo)
+
+
+@pytest.mark.slow
 def test_too_few_nodes_are_refused_and_busy_ones_waited_for(
     cluster: Cluster, engine: RayEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,6 +321,9 @@ def amid(engine: RayEngine, asked: Any, mark: Path, act: Any) -> list[list[Compl
 def test_a_stage_writes_the_same_with_replicas_and_says_no_more(tmp_path: Path) -> None:
     problems = [Problem(id=str(number), problem=f"What is {number} + 3?") for number in range(6)]
     jsonl.write(tmp_path / "problems.jsonl", problems)
+    # A Ray of its own as anybody starts it, but for a token that it writes into the home folder.
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_AUTH_MODE"}
+    environment |= {"RAY_ADDRESS": "local", "HOME": str(tmp_path)}
     for name, more in (("one", ""), ("two", ", replicas: {count: 2}")):
         engine = "{kind: transformers, model: ./examples/micro/models/plain-weak" + more + "}"
         done = subprocess.run(
@@ -319,8 +333,7 @@ def test_a_stage_writes_the_same_with_replicas_and_says_no_more(tmp_path: Path) 
                 f"policies=[{{name: p, samples: 2, max_tokens: 16, engine: {engine}}}]",
             ],
             cwd=ROOT,
-            # A Ray of its own, which writes into the home folder.
-            env=os.environ | {"RAY_ADDRESS": "local", "HOME": str(tmp_path)},
+            env=environment,
             capture_output=True,
             text=True,
         )

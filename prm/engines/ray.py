@@ -138,11 +138,12 @@ class RayEngine:
                 f"replicas within {PLACING / 60:.0f} minutes; wait until the cluster is free, or "
                 "lower replicas.count"
             )
-        while waiting := [item.loading for item in self._replicas if not item.ready()]:
-            for item in self._replicas:
-                if item.problem is not None:
-                    raise item.problem
-            ray.wait(waiting)
+        ray.wait([item.loading for item in self._replicas], num_returns=wanted.count)
+        for item in self._replicas:
+            item.ready()
+            if item.problem is not None:
+                raise item.problem
+        self._ready()  # one that died while it loaded joins when it is back
 
     def _ready(self) -> list[_Replica]:
         """The replicas that can work now; where there are none, waits until there is one."""
@@ -151,9 +152,8 @@ class RayEngine:
             coming = [item.loading for item in self._replicas if item.problem is None]
             if not coming:
                 raise EngineError(
-                    f"{self.name}: all {len(self._replicas)} replicas died, each more than "
-                    f"{self._restarts} times or for good ({_short(self._replicas[0].problem)}); "
-                    "run the same command again to resume"
+                    f"{self.name}: all {len(self._replicas)} replicas are lost for good "
+                    f"({_short(self._replicas[0].problem)}); run the same command again to resume"
                 )
             _, loading = ray.wait(coming, num_returns=len(coming), timeout=ANSWERING)
             if loading:
