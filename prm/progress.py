@@ -15,16 +15,13 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 
-def track(
-    items: Iterable[T], stage: str, unit: str = "solution", total: int | None = None
-) -> tqdm[T]:
+def track(items: Iterable[T], stage: str, unit: str = "solution") -> tqdm[T]:
     """Iterate over `items`, showing progress under the stage's name.
 
     For work that is done one by one; where it is done in chunks, see `bar`. What cannot tell its
-    length needs `total` for a remaining time.
+    length shows no remaining time.
     """
-    if total is None and isinstance(items, Sized):
-        total = len(items)
+    total = len(items) if isinstance(items, Sized) else None
     return tqdm(items, total=total, **_style(stage, unit))
 
 

@@ -158,7 +158,7 @@ def test_every_word_of_held_out_problems_occurs_in_train(problems):
     held_out = micro_problems(3, 250, held_out=True)
     assert [item.wording for item in held_out[:8]] == (["train"] * 3 + ["held_out"]) * 2
     assert words(held_out) <= words(problems)
-    assert len(words(problems)) <= 80
+    assert len(words(problems)) <= 64
 
 
 def test_a_problem_is_held_out_whatever_the_seed(problems):

@@ -23,9 +23,7 @@ class Voting:
     weights: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for strategy, weight in self.weights.items():
-            if not (math.isfinite(weight) and weight >= 0.0):
-                raise ValueError(f"the weight of {strategy!r} is {weight}; it starts at 0")
+        require_weights(self.weights)
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,17 @@ class Ballot:
 
     labels: tuple[float | None, ...]
     agreement: tuple[float | None, ...]
+
+
+def require_weights(weights: Mapping[str, float]) -> None:
+    """Refuse weights of strategies that are negative or no numbers.
+
+    Raises:
+        ValueError: naming the strategy.
+    """
+    for strategy, weight in weights.items():
+        if not (math.isfinite(weight) and weight >= 0.0):
+            raise ValueError(f"the weight of {strategy!r} is {weight}; it starts at 0")
 
 
 def count(

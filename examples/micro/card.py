@@ -20,7 +20,7 @@ tags: [micro, process-reward-model]
 
 # {{ title }}
 
-A Qwen2 model of {{ size }} with a byte-level tokenizer of 600 tokens, in
+A Qwen2 model of {{ size }} with a byte-level tokenizer of 620 tokens, in
 which a digit is a token. It knows nothing but the micro world of `examples/micro`: short word
 problems on whole numbers from 2 to 99. It stands in for a large model where neither a GPU nor a
 download is at hand, on the same code path.

@@ -22,6 +22,8 @@ PLAIN = "{problem}"
 CHECKING = "{problem}\nCheck each step."
 MAX_TOKENS = 320
 TEMPERATURE = 0.7
+NEAR = 2
+"""Checkpoints on each side of the first that reaches a goal; accuracy jumps between neighbours."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +50,16 @@ POLICIES = (
 )
 
 
-def choose(
-    goal: float | None, ages: Sequence[int], accuracy: Callable[[int], float], near: int = 2
-) -> int:
+def choose(goal: float | None, ages: Sequence[int], accuracy: Callable[[int], float]) -> int:
     """The age whose accuracy is nearest to the goal.
 
     Accuracy rises with age, up to chance: the first crossing is found by halving, and the ages
-    `near` to it on both sides are compared.
+    next to it on both sides, `NEAR` of them, are compared.
 
     Args:
         goal: a share; None chooses the oldest.
         ages: to choose from, rising.
         accuracy: of the model of an age.
-        near: ages to compare on each side.
     """
     if goal is None:
         return ages[-1]
@@ -71,7 +70,7 @@ def choose(
             low = middle + 1
         else:
             high = middle
-    close = ages[max(0, low - near) : low + near]
+    close = ages[max(0, low - NEAR) : low + NEAR]
     return min(close, key=lambda age: abs(accuracy(age) - goal))
 
 

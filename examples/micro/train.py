@@ -9,8 +9,9 @@ every strategy, with and without a reference, and to say where steps begin. Two 
 base for reward models out of the solver: to solve in the words a reward model is asked in, and to
 notice what it did not expect (`surprise`). Held-out problems and wordings are never seen.
 
-An interrupted run goes on after the last finished course. Two runs with the same seed on like
-machines make the same models. The weights are published in bfloat16.
+An interrupted run goes on after the last finished course. Kernels are deterministic and sums are
+divided alike, so that a run with the same seed on a like machine repeats itself. The weights are
+published in bfloat16.
 """
 
 from __future__ import annotations

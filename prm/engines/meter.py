@@ -15,13 +15,11 @@ class Meter:
         prices: of its tokens; None leaves costs out.
 
     Attributes:
-        requests: answered so far.
         prompt_tokens, cached_tokens, completion_tokens: of their answers.
     """
 
     def __init__(self, engine: Engine, prices: Prices | None = None) -> None:
         self.name = engine.name
-        self.requests = 0
         self.prompt_tokens = 0
         self.cached_tokens = 0
         self.completion_tokens = 0
@@ -31,7 +29,6 @@ class Meter:
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """See `Engine.generate`."""
         answers = self._engine.generate(requests)
-        self.requests += len(requests)
         for completions in answers:
             # The samples of one request share its prompt.
             self.prompt_tokens += completions[0].prompt_tokens
