@@ -174,7 +174,7 @@ def _by_characters(request: Request) -> Sequence[int]:
 
 def spread(items: Iterable[T], total: int) -> list[T]:
     """Up to `LOOKED_AT` of the items, evenly spread over all `total`."""
-    every = max(1, total // LOOKED_AT)
+    every = max(1, -(-total // LOOKED_AT))  # rounded up
     return [item for index, item in enumerate(items) if index % every == 0]
 
 
