@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from annotate.judge import JudgeSettings, first_requests
 from annotate.strategy import Strategy
+from annotate.verdicts import longest_answer
 from prm.engines import EngineConfig, Request
 from prm.engines.chat import ChatEncoder
 from prm.errors import CheckpointError
@@ -127,7 +128,9 @@ class Asking:
         self._settings = settings
         self._last: Sequence[int] | None = None
 
-    def add(self, item: Solution, reader: Reader, before: Sequence[int] | None) -> Sequence[int]:
+    def add(
+        self, item: Solution, reader: Reader, before: Sequence[int] | None
+    ) -> Sequence[int] | None:
         """Count a solution, with a reasoning as long as its own.
 
         Args:
@@ -136,12 +139,14 @@ class Asking:
             before: this solution's prompt under the strategy before.
 
         Returns:
-            Its prompt under this strategy.
+            Its prompt under this strategy; `before` where it is not asked about.
         """
         asked = first_requests(item, self._strategy, self._settings, "\n".join(item.steps))
+        if not asked:
+            return before
         prompts = [reader.read(request) for request in asked]
         cached = max(shared(before, prompts[0]), shared(self._last, prompts[0]))
-        expected = most = 2 * len(item.steps) + 1
+        expected = most = longest_answer(self._strategy.answer, len(item.steps))
         if len(prompts) == 2:
             cached += shared(prompts[0], prompts[1])
             expected += min(self._settings.max_tokens, len(prompts[1]) - len(prompts[0]))

@@ -1,11 +1,13 @@
 """The LLM judge: for each step of a solution, is it right?
 
 A strategy is a way to ask (arXiv 2502.11520, ensemble prompting): `p0` lets the judge reason
-about each step before it gives the list, `p1` shows examples and takes the list alone.
+about each step before it gives the list, `p1` shows examples and takes the list alone,
+`backward` walks back from the answer and takes the number of the first step that has lost it.
 
-The list of verdicts is never searched for in free text. We write `judge_result=` ourselves
-and let the engine complete it under a regex of exactly as many verdicts as there are steps.
-So neither a student's text nor the judge's reasoning about it can pass for the verdict.
+The answer is never searched for in free text. We write `judge_result=` ourselves and let the
+engine complete it under a regex of exactly as many verdicts as there are steps (`first_error=`:
+under one of the numbers there are). So neither a student's text nor the judge's reasoning about
+it can pass for the verdict.
 """
 
 from __future__ import annotations
@@ -18,12 +20,12 @@ from typing import Literal
 
 from annotate.sequential import SequentialConfig, not_asked, settled
 from annotate.strategy import Layout, Strategy, load_strategy, render
-from annotate.verdicts import parse_verdicts, soft_verdicts, verdict_regex
+from annotate.verdicts import BEFORE, answer_regex, longest_answer, read_answer
 from prm.engines import MOST_ALTERNATIVES, TOO_LONG, Completion, Engine, Request
 from prm.errors import ConfigError
 from prm.records import Judgment, Solution
 
-RESULT = "judge_result="
+RESULT = BEFORE["verdicts"]
 """What stands before the list of verdicts."""
 
 RETRY_TEMPERATURE = 0.7
@@ -36,14 +38,14 @@ class JudgeSettings:
 
     Attributes:
         prompts: a prompt set: a folder's path, or the name of one in `annotate/prompts`.
-        max_tokens: the most tokens of reasoning (`p0`).
+        max_tokens: the most tokens of reasoning (`p0`, `backward`).
         temperature: 0 is greedy.
         seed: of the sampling; each request draws its own seed from it.
         samples: judgments per strategy; more than one needs a temperature.
         layout: the order of a prompt: `paper` as published; `shared` begins alike under all
             strategies, so that an engine with a prefix cache reads a solution once.
-        verdicts: `chosen` takes the 0 or 1 that the judge wrote; `soft` takes how likely 1 was
-            beside 0 there.
+        verdicts: `chosen` takes what the judge wrote; `soft` takes how likely 1 was beside 0
+            there; see `annotate.verdicts` for a first error.
     """
 
     prompts: str = "default"
@@ -167,8 +169,13 @@ def _in_turn(
 def first_requests(
     solution: Solution, strategy: Strategy, settings: JudgeSettings, reasoning: str
 ) -> list[Request]:
-    """What a first attempt asks, if the judge reasons so: one request, or two with reasoning."""
+    """What a first attempt asks, if the judge reasons so: two requests, or one without reasoning.
+
+    Nothing where the strategy is of no use for the solution.
+    """
     case = _Case(solution, strategy, 0, settings)
+    if case.error is not None:
+        return []
     if not strategy.reasoning:
         return [case.verdict_request(0)]
     first = case.reasoning_request(0)
@@ -194,6 +201,7 @@ class _Case:
     ) -> None:
         self.steps = len(solution.steps)
         self.strategy = strategy
+        self._soft = settings.verdicts == "soft"
         self._key = f"{settings.seed} {solution.id} {strategy.name} {sample}"
         self._group = solution.id
         self._settings = settings
@@ -202,11 +210,9 @@ class _Case:
         self._mass: tuple[float, ...] | None = None
         self.text = ""
         self.finish_reason = ""
-        self.error: str | None = None
+        self.error = strategy.lacks(solution)
         self.retry = True
         self._usage = {"prompt_tokens": 0, "completion_tokens": 0}
-        if strategy.needs_reference and solution.reference is None:
-            self.error = "the strategy needs a reference solution, and there is none"
 
     def _request(self, attempt: int, max_tokens: int) -> Request:
         # A seed of its own makes a judgment independent of what else is judged with it.
@@ -222,15 +228,18 @@ class _Case:
 
     def reasoning_request(self, attempt: int) -> Request:
         request = self._request(attempt, self._settings.max_tokens)
-        return replace(request, stop=(f"\n{RESULT[:-1]}",))
+        return replace(request, stop=(f"\n{BEFORE[self.strategy.answer][:-1]}",))
 
     def verdict_request(self, attempt: int) -> Request:
-        self.text = f"{self.text.rstrip()}\n\n{RESULT}" if self.strategy.reasoning else RESULT
+        form, reasoned = self.strategy.answer, f"{self.text.rstrip()}\n\n"
+        self.text = (reasoned if self.strategy.reasoning else "") + BEFORE[form]
         # No token is shorter than a character; one more ends the answer.
-        request = self._request(attempt, 2 * self.steps + 4)
-        told = MOST_ALTERNATIVES if self._settings.verdicts == "soft" else 0
+        request = self._request(attempt, longest_answer(form, self.steps) + 3)
         return replace(
-            request, prefill=self.text, regex=verdict_regex(self.steps), alternatives=told
+            request,
+            prefill=self.text,
+            regex=answer_regex(form, self.steps),
+            alternatives=MOST_ALTERNATIVES if self._soft else 0,
         )
 
     def take_reasoning(self, answer: Completion) -> None:
@@ -243,18 +252,15 @@ class _Case:
     def take_verdict(self, answer: Completion) -> None:
         self._count(answer)
         self.text += answer.text
-        verdicts = parse_verdicts(answer.text, self.steps)
+        self.error = None
         if answer.finish_reason != "stop":
             self.error = self._cut(answer, "verdict")
-        elif isinstance(verdicts, str):
-            self.error = verdicts
-        elif self._settings.verdicts == "chosen":
-            self.error, self._verdicts = None, verdicts
-        elif isinstance(soft := soft_verdicts(answer.tokens, self.steps), str):
-            self.error = soft
+            return
+        found = read_answer(answer, self.strategy.answer, self.steps, soft=self._soft)
+        if isinstance(found, str):
+            self.error = found
         else:
-            self.error = None
-            self._verdicts, self._mass = soft
+            self._verdicts, self._mass = found
 
     def _count(self, answer: Completion) -> None:
         self.finish_reason = answer.finish_reason
@@ -284,7 +290,7 @@ class _Case:
 
 
 def _ask(engine: Engine, cases: Sequence[_Case], attempt: int) -> None:
-    """One attempt for all cases: the reasoning and the plain lists at once, then the lists."""
+    """One attempt for all cases: reasoning, and answers without it, at once; then the others."""
     requests = [
         case.reasoning_request(attempt)
         if case.strategy.reasoning

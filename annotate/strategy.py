@@ -11,8 +11,9 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from annotate.verdicts import Form
 from prm.engines import Message
 from prm.errors import ConfigError
 from prm.records import Solution
@@ -21,6 +22,8 @@ _PROMPTS = Path(__file__).parent / "prompts"
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 _OTHERS = ("common", "split", "rewrite")
 """Files of a prompt set that are no strategies."""
+_KEYS = {"reasoning", "needs_reference", "needs_answer", "answer", "user", "tail"}
+"""Of a strategy's file."""
 _VALUES = {"fence", "question", "reference", "steps", "count"}
 
 
@@ -33,8 +36,11 @@ class Strategy:
 
     Attributes:
         name: its file's name.
-        reasoning: whether the judge reasons before it gives the list.
+        reasoning: whether the judge reasons before it answers.
         needs_reference: whether it is of no use without a worked reference solution.
+        needs_answer: whether it is of no use without a reference of any kind, worked or only the
+            final answer.
+        answer: what the judge answers with; see `annotate.verdicts`.
         system, user: the messages, with placeholders.
         step: how one step of the student is laid out.
         answer_only, no_reference: what stands as the reference where there is no worked one.
@@ -43,11 +49,21 @@ class Strategy:
     name: str
     reasoning: bool
     needs_reference: bool
+    needs_answer: bool
+    answer: Form
     system: str
     user: str
     step: str
     answer_only: str
     no_reference: str
+
+    def lacks(self, solution: Solution) -> str | None:
+        """Why it is of no use for a solution; None where it is."""
+        if self.needs_reference and solution.reference is None:
+            return "the strategy needs a reference solution, and there is none"
+        if self.needs_answer and solution.reference is None and solution.answer is None:
+            return "the strategy needs a reference answer, and there is none"
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +121,19 @@ def load_strategy(name: str, prompts: str = "default", layout: Layout = "paper")
         raise ConfigError(f"strategy {name!r}: not in {folder}; known: {', '.join(known)}")
     common = _read_toml(folder / "common.toml")
     own = _read_toml(path)
+    if unknown := sorted(own.keys() - _KEYS):
+        raise ConfigError(f"{path}: unknown key {unknown[0]!r}; known: {', '.join(sorted(_KEYS))}")
+    answer = own.get("answer", "verdicts")
+    if answer not in get_args(Form):
+        raise ConfigError(f"{path}: answer is {answer!r}; known: {', '.join(get_args(Form))}")
     try:
         parts = [own["user"]] if layout == "paper" else [common["shared"], own["tail"]]
         strategy = Strategy(
             name=name,
             reasoning=own["reasoning"],
             needs_reference=own.get("needs_reference", False),
+            needs_answer=own.get("needs_answer", False),
+            answer=answer,
             system=common["system"],
             user="".join(_fill(part, common, keep=_VALUES) for part in parts),
             step=common["step"],

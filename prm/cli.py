@@ -30,6 +30,7 @@ STAGES = {
     "split": ("annotate.split", "solutions are separated into steps"),
     "annotate": ("annotate.stage", "rules and LLM judges vote on every step"),
     "verify": ("verify.stage", "votes become labels, checked against reference answers"),
+    "verify-answers": ("verify.grading", "final answers are compared with reference answers"),
     "export": ("prm.export.stage", "annotated or labelled solutions become a data set with a card"),
     "train": ("prm.train.stage", "labelled solutions become a reward model"),
     "score": ("prm.score", "a reward model scores every step"),
@@ -41,6 +42,10 @@ STAGES = {
 
 REPORTS = {
     "annotate": ("annotate.report.stage", "how far the voters agree, and examples to look at"),
+    "verify": (
+        "verify.report.stage",
+        "what the checks of labels said and did, and examples of each",
+    ),
 }
 """Stage whose output a report is of → its module, likewise, and what it shows."""
 

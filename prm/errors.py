@@ -5,7 +5,8 @@
     ├── RecordError         a record of a file: path, line, field
     ├── RunConflictError    a run folder that holds something else
     ├── EngineError         a generation engine that cannot start or died
-    └── CheckpointError     a model folder that is not what it should be
+    ├── CheckpointError     a model folder that is not what it should be
+    └── TrainingError       a training run whose numbers went wrong
 
 Each message says what was wrong, where, and what to do. Anything else that is raised is a
 bug and keeps its traceback. What a model writes is data, never an error: an unusable answer
@@ -60,3 +61,7 @@ class EngineError(PRMError):
 
 class CheckpointError(PRMError):
     """A model folder is missing something or does not fit its declaration."""
+
+
+class TrainingError(PRMError):
+    """A training run cannot go on: its loss or its scores are no numbers."""

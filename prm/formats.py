@@ -1,7 +1,8 @@
 """The formats of data sets: what one row of each means, as records.
 
 A reader takes a row and its number from 1 and gives its records. A missing column is a
-`KeyError`, a wrong value a `ValueError`; `prm.sources` adds file and line. Nothing is cast.
+`KeyError`, a wrong value a `ValueError`, a row that its data set left without labels
+`Unlabelled`; `prm.sources` adds file and line. Nothing is cast.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import Any, TypeVar
 
 from prm import jsonl
 from prm.errors import ConfigError, RecordError
-from prm.records import LabelledSolution, Problem, Solution
+from prm.records import LabelledSolution, Prediction, Problem, Solution
 
-T = TypeVar("T", Problem, Solution, LabelledSolution)
+T = TypeVar("T", Problem, Solution, LabelledSolution, Prediction)
 C = TypeVar("C")
 Row = dict[str, Any]
 
@@ -27,10 +28,29 @@ COLUMNS = {
     "processbench": ("problem", "steps", "label"),
     "prmbench": ("modified_question", "modified_process", "error_steps"),
     "stepwise": ("prompt", "completions", "labels"),
+    "prm800k": ("labeler", "question", "label"),
+    "math_shepherd": ("input", "label", "task"),
+    "answers": ("answer", "prediction"),
 }
 """Format → columns that give it away."""
 
 _CALCULATOR_MARK = re.compile(r"<<[^<>\n]*>>")
+_STEP_TAG = "ки"
+_FIRST_STEP = re.compile(r"step 1:", re.IGNORECASE)
+
+
+class Unlabelled(ValueError):
+    """A row as its data set publishes it, which gives no solution with a label for every step.
+
+    Args:
+        id: of the solution.
+        reason: why, in words that other rows share, so that they can be counted by it.
+    """
+
+    def __init__(self, id: str, reason: str) -> None:
+        super().__init__(reason)
+        self.id = id
+        self.reason = reason
 
 
 def mapped(row: Row, number: int, record: type[T], columns: Mapping[str, str], path: object) -> T:
@@ -40,7 +60,7 @@ def mapped(row: Row, number: int, record: type[T], columns: Mapping[str, str], p
         row, number: the row, and its number from 1, which is the id where none is mapped.
         record: what to make.
         columns: our field → the row's column. A text in `steps` is one step; a number in
-            `answer` becomes text (`5`, `2.5`).
+            `answer` or `prediction` becomes text (`5`, `2.5`).
         path: where the row stands, for errors.
 
     Raises:
@@ -64,9 +84,9 @@ def mapped(row: Row, number: int, record: type[T], columns: Mapping[str, str], p
     values.setdefault("id", str(number))
     if "steps" in values and isinstance(values["steps"], str):
         values["steps"] = [values["steps"]]
-    answer = values.get("answer")
-    if type(answer) is int or (type(answer) is float and math.isfinite(answer)):
-        values["answer"] = str(answer)
+    for name in ("answer", "prediction"):
+        if _is_number(values.get(name)):
+            values[name] = str(values[name])
     if record is LabelledSolution:
         try:
             labels = _labels(values.pop("labels", None))
@@ -88,6 +108,10 @@ def mapped_value(row: Row, number: int, ours: str, theirs: str, path: object) ->
     return row[theirs]
 
 
+def _is_number(value: Any) -> bool:
+    return type(value) is int or (type(value) is float and math.isfinite(value))
+
+
 def _column(row: Row, name: str, kind: type[C]) -> C:
     """A column's value, of exactly that type: nothing is cast."""
     value = row[name]
@@ -101,6 +125,11 @@ def _texts(values: Any, name: str) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise ValueError(f"column {name!r} must be a list of texts")
     return tuple(values)
+
+
+def _optional_text(row: Row, name: str) -> str | None:
+    """A column that may be missing, null or blank."""
+    return _column(row, name, str).strip() or None if row.get(name) is not None else None
 
 
 def _labels(values: Any) -> list[float]:
@@ -214,3 +243,156 @@ def stepwise(row: Row, number: int) -> list[LabelledSolution]:
         source="stepwise",
     )
     return [LabelledSolution(solution=solution, labels=tuple(labels))]
+
+
+def prm800k_problems(row: Row, number: int) -> list[Problem]:
+    question = _column(row, "question", dict)
+    return [
+        Problem(
+            id=f"prm800k-{number - 1}",
+            problem=_column(question, "problem", str),
+            answer=_optional_text(question, "ground_truth_answer"),
+            reference=_optional_text(question, "ground_truth_solution"),
+            source="prm800k",
+        )
+    ]
+
+
+def prm800k_solutions(row: Row, number: int) -> list[Solution]:
+    """The path of the labeller: at each step the completion that was chosen, or a person's own.
+
+    Where nothing was chosen at the last step, it is the solution's own one, if the row says which
+    that is (`pre_generated_steps`: phase 2 ends so, at the first error), else the first that has
+    a rating. What was rated beside the path is left out, and counted in `metadata`.
+    """
+    [problem] = prm800k_problems(row, number)
+    label = _column(row, "label", dict)
+    reason, steps = _column(label, "finish_reason", str), _column(label, "steps", list)
+    if reason not in ("solution", "found_error", "give_up", "bad_problem"):
+        raise ValueError(f"finish_reason is {reason!r}, which PRM800K does not know")
+    if reason == "bad_problem":
+        raise Unlabelled(problem.id, "a problem that its labeller called broken")
+    path = [_prm800k_step(step) for step in steps]
+    while path and path[-1] is None and not steps[-1]["completions"]:
+        steps, path = steps[:-1], path[:-1]  # given up before anything was there
+    if path and path[-1] is None:
+        own = (row["question"].get("pre_generated_steps") or [])[len(path) - 1 : len(path)]
+        rated = [_prm800k_rated(completion) for completion in steps[-1]["completions"]]
+        rated.sort(key=lambda pair: ([pair[0]] != own, pair[1] is None))
+        path[-1] = rated[0]
+    found = [pair for pair in path if pair is not None]
+    if not found or len(found) < len(path):
+        raise Unlabelled(problem.id, "a step without a choice" if found else "no steps")
+    if not all(text.strip() for text, _ in found):
+        raise Unlabelled(problem.id, "a blank step")
+    completions = [completion for step in steps for completion in step["completions"] or []]
+    human = [
+        index
+        for index, step in enumerate(steps)
+        if step["chosen_completion"] is None and step["human_completion"] is not None
+    ]
+    return [
+        Solution(
+            id=problem.id,
+            problem=problem.problem,
+            steps=tuple(text for text, _ in found),
+            answer=problem.answer,
+            reference=problem.reference,
+            generator="prm800k",
+            source="prm800k",
+            final_answer_correct=True if reason == "solution" else None,
+            metadata={
+                "finish_reason": reason,
+                "ratings": [rating for _, rating in found],
+                "human_steps": human,
+                "completions_beside": len(completions) + len(human) - len(found),
+            },
+        )
+    ]
+
+
+def _prm800k_step(step: Row) -> tuple[str, int | None] | None:
+    """Text and rating of what was chosen; None where nothing was."""
+    completions, human = step["completions"] or [], step["human_completion"]
+    chosen = step["chosen_completion"]
+    if chosen is not None:
+        if type(chosen) is not int or not 0 <= chosen < len(completions):
+            raise ValueError(f"chosen_completion is {chosen!r} of {len(completions)} completions")
+        return _prm800k_rated(completions[chosen])
+    if human is not None:
+        # It stands where every completion was wrong, and was to be a right step (rating 1).
+        return _column(human, "text", str), 1
+    return None
+
+
+def _prm800k_rated(completion: Row) -> tuple[str, int | None]:
+    rating = completion["rating"]
+    if rating is not None and (type(rating) is not int or rating not in (-1, 0, 1)):
+        raise ValueError(f"rating is {rating!r}; it must be -1, 0, 1 or null")
+    return _column(completion, "text", str), rating
+
+
+def prm800k(row: Row, number: int) -> list[LabelledSolution]:
+    """As `prm800k_solutions`, with labels: -1 is wrong; 1 is right, and so is 0, which is no error
+    and no progress."""
+    [solution] = prm800k_solutions(row, number)
+    ratings = solution.metadata["ratings"]
+    if None in ratings:
+        raise Unlabelled(solution.id, "a step without a rating")
+    labels = tuple(0.0 if rating == -1 else 1.0 for rating in ratings)
+    return [LabelledSolution(solution=solution, labels=labels)]
+
+
+def math_shepherd(row: Row, number: int) -> list[LabelledSolution]:
+    """Question and steps in one text; `label` has + or - where `input` has the step tag."""
+    text, label = _column(row, "input", str), _column(row, "label", str)
+    id = f"math-shepherd-{number - 1}"
+    *parts, tail = text.split(_STEP_TAG)
+    labels, place = [], 0
+    for index, part in enumerate(parts):
+        mark = label[place + len(part) : place + len(part) + 1]
+        if not label.startswith(part, place) or mark not in ("+", "-"):
+            raise ValueError(f"`input` and `label` differ before or at step tag {index + 1}")
+        labels.append(float(mark == "+"))
+        place += len(part) + 1
+    if label[place:].strip() != tail.strip():
+        raise ValueError(f"`input` and `label` differ after the last of {len(parts)} step tags")
+    if tail.strip():
+        raise Unlabelled(id, "text after the last step tag" if parts else "no step tag")
+    starts = list(_FIRST_STEP.finditer(parts[0])) if parts else []
+    if len(starts) != 1:
+        raise Unlabelled(id, "not one 'Step 1:' before the first step tag")
+    start = starts[0].start()
+    steps = [part.strip() for part in (parts[0][start:], *parts[1:])]
+    problem = parts[0][:start].strip()
+    if not all((problem, *steps)):
+        raise Unlabelled(id, "a blank step" if problem else "a blank problem")
+    solution = Solution(
+        id=id,
+        problem=problem,
+        steps=tuple(steps),
+        generator="math-shepherd",
+        source="math-shepherd",
+        metadata={"task": _column(row, "task", str)},
+    )
+    return [LabelledSolution(solution=solution, labels=tuple(labels))]
+
+
+def answers(row: Row, number: int) -> list[Prediction]:
+    # Strict, unlike the data sets above: a misspelt `id` must not become the line's number.
+    unknown = sorted(set(row) - {"id", "answer", "prediction"})
+    if unknown:
+        raise ValueError(
+            f"unknown field {unknown[0]!r}; there are id, answer, prediction. Remove it, or use "
+            "`format: columns`, which passes over columns that it does not map"
+        )
+    # Answers are often numbers; null stands for an answer that is not known.
+    texts = {key: str(value) if _is_number(value) else value for key, value in row.items()}
+    known = texts["answer"] is not None
+    return [
+        Prediction(
+            id=_column({"id": str(number), **texts}, "id", str),
+            prediction=_column(texts, "prediction", str),
+            answer=_column(texts, "answer", str) if known else None,
+        )
+    ]

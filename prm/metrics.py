@@ -41,6 +41,15 @@ class StepF1:
             2 * self.true_positive + self.false_positive + self.false_negative,
         )
 
+    @property
+    def macro_f1(self) -> float:
+        """Mean F1 of the two classes, wrong and right, each taken as the positive one."""
+        right = _ratio(
+            2 * self.true_negative,
+            2 * self.true_negative + self.false_positive + self.false_negative,
+        )
+        return (self.f1 + right) / 2
+
 
 @dataclass(frozen=True)
 class FirstErrorF1:
@@ -102,6 +111,32 @@ def auroc(wrong: ArrayLike, scores: ArrayLike) -> float:
     return float(above / (positives * negatives))
 
 
+def calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> float:
+    """Expected calibration error: how far probabilities lie from what happened.
+
+        Σ over bins (steps in the bin / steps) · | mean label − mean probability |
+
+    Source: arXiv 1706.04599, with the positive class's probability in the place of the most
+    likely class's, and with labels that may be soft.
+
+    Args:
+        labels: for each step the (soft) probability that it is right.
+        probabilities: what was said of it, 0 to 1.
+        bins: how many, of equal width; a probability on an edge belongs to the upper bin.
+
+    Returns:
+        0 without steps.
+    """
+    truth, said = np.asarray(labels, dtype=float), np.asarray(probabilities, dtype=float)
+    if truth.shape != said.shape:
+        raise ValueError(f"{truth.size} labels and {said.size} predictions")
+    if np.any((said < 0) | (said > 1)):
+        raise ValueError("a probability lies outside [0, 1]")
+    place = np.minimum((said * bins).astype(int), bins - 1)
+    gaps = np.bincount(place, truth - said, minlength=bins)
+    return _ratio(float(np.abs(gaps).sum()), truth.size)
+
+
 def best_step_threshold(wrong: ArrayLike, scores: ArrayLike) -> float:
     """The threshold with the best step F1; the lowest of several.
 
@@ -143,17 +178,21 @@ def best_first_error_threshold(
     intervals that hold each cut gives the exact optimum over all real thresholds.
     """
     cuts, _ = _cuts(np.sort(np.concatenate([np.asarray(row, dtype=float) for row in scores])))
-    totals = {True: np.zeros(len(cuts)), False: np.zeros(len(cuts))}
+    # Where intervals begin and end; their running sum says how many hold a cut.
+    changes = {True: np.zeros(len(cuts) + 1), False: np.zeros(len(cuts) + 1)}
     numbers = {True: 0, False: 0}
     for first, row in zip(first_errors, scores, strict=True):
         values = np.asarray(row, dtype=float)
         low = values[first] if first >= 0 else -np.inf
         before = values[:first] if first >= 0 else values
         high = before.min() if before.size else np.inf
-        totals[first >= 0] += (cuts > low) & (cuts <= high)
+        begin, end = np.searchsorted(cuts, [low, high], side="right")
+        if begin < end:
+            changes[first >= 0][begin] += 1
+            changes[first >= 0][end] -= 1
         numbers[first >= 0] += 1
     # The harmonic mean of both accuracies as one quotient of integers: equal cuts stay equal.
-    error, correct = totals[True], totals[False]
+    error, correct = (np.cumsum(changes[kind])[:-1] for kind in (True, False))
     f1 = 2 * error * correct / np.maximum(error * numbers[False] + correct * numbers[True], 1)
     return float(cuts[int(np.argmax(f1))])
 

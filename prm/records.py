@@ -3,6 +3,7 @@
     Problem ──sample──▶ Solution ──split──▶ Solution ──annotate──▶ Annotation
         Annotation ──verify──▶ LabelledSolution | Rejection
             LabelledSolution ──train──▶ checkpoint ──score──▶ StepScores ──search──▶ Ranking
+    Solution | Prediction ──verify-answers──▶ Grade
 
 All are frozen, keyword-only dataclasses whose invariants hold from construction on: whoever
 has a record need not check it. `prm.jsonl` decodes them strictly. Derived values (hard
@@ -104,6 +105,27 @@ class Solution:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """A final answer to grade, where the question itself is not at hand.
+
+    Attributes:
+        id: unique within a file.
+        prediction: what was answered: a bare answer or a whole solution. A policy may have
+            written nothing, so this may be blank.
+        answer: the true final answer, where known.
+    """
+
+    __pydantic_config__ = STRICT
+
+    id: str
+    prediction: str
+    answer: str | None = None
+
+    def __post_init__(self) -> None:
+        _require(bool(self.id), "id is empty")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Judgment:
     """One judge's opinion of a solution under one strategy.
 
@@ -177,6 +199,28 @@ class Evidence:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Correction:
+    """A label that a rule of `verify` changed.
+
+    Attributes:
+        rule: the check that failed.
+        step: which label, from 0.
+        old, new: the label before and after.
+    """
+
+    __pydantic_config__ = STRICT
+
+    rule: str
+    step: int
+    old: float
+    new: float
+
+    def __post_init__(self) -> None:
+        _require(self.step >= 0, f"step is {self.step}; it starts at 0")
+        _require_probabilities((self.old, self.new), "old, new")
+
+
+@dataclass(frozen=True, kw_only=True)
 class LabelledSolution:
     """A solution whose labels passed verification.
 
@@ -187,6 +231,7 @@ class LabelledSolution:
         weight: how much training trusts this solution, above 0 and at most 1; below 1 where
             a rule of `verify` down-weighted it.
         evidence: what each check said.
+        corrections: labels that a check changed, in the order of the changes.
     """
 
     __pydantic_config__ = STRICT
@@ -196,6 +241,7 @@ class LabelledSolution:
     agreement: tuple[float, ...] | None = None
     weight: float = 1.0
     evidence: tuple[Evidence, ...] = ()
+    corrections: tuple[Correction, ...] = ()
 
     def __post_init__(self) -> None:
         steps = len(self.solution.steps)
@@ -208,6 +254,10 @@ class LabelledSolution:
             )
             _require_probabilities(self.agreement, "agreement")
         _require(0.0 < self.weight <= 1.0, f"weight is {self.weight}; it must lie in (0, 1]")
+        for correction in self.corrections:
+            _require(
+                correction.step < steps, f"a correction of step {correction.step} of {steps} steps"
+            )
 
     @property
     def id(self) -> str:
@@ -231,7 +281,15 @@ class LabelledSolution:
 
 @dataclass(frozen=True, kw_only=True)
 class Rejection:
-    """An annotation that verification kept out of training, and the rule that did it."""
+    """An annotation that verification kept out of training, and the rule that did it.
+
+    Attributes:
+        annotation: the annotation.
+        rule: the check that failed.
+        reason: why, in words.
+        evidence: what each check said.
+        corrections: labels that a check had changed before.
+    """
 
     __pydantic_config__ = STRICT
 
@@ -239,11 +297,44 @@ class Rejection:
     rule: str
     reason: str
     evidence: tuple[Evidence, ...] = ()
+    corrections: tuple[Correction, ...] = ()
 
     @property
     def id(self) -> str:
         """The solution's id."""
         return self.annotation.id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grade:
+    """Whether a final answer equals the true one.
+
+    Attributes:
+        id: of the solution or prediction.
+        answer: the true answer, where known.
+        found: the answer that the solution gives, where one was found.
+        found_by: the rule that found it, `none` where nothing did.
+        verdict: `unknown` whenever neither of the others is shown.
+        rule: what decided.
+        reason: why, in words.
+    """
+
+    __pydantic_config__ = STRICT
+
+    id: str
+    answer: str | None
+    found: str | None
+    found_by: str
+    verdict: Literal["equal", "different", "unknown"]
+    rule: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        _require(bool(self.id), "id is empty")
+        _require(
+            self.verdict == "unknown" or (self.answer is not None and self.found is not None),
+            f"verdict is {self.verdict!r}; where an answer is missing it must be 'unknown'",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,6 +66,9 @@ class Renderer:
             without one it is plain text before the steps.
         settings: see `RenderSettings`.
 
+    Attributes:
+        step_end_ids: what `step_end` is tokenised to; never empty.
+
     Raises:
         CheckpointError: the tokenizer's template loses the user turn, or `step_end` has no
             tokens.
@@ -77,8 +80,8 @@ class Renderer:
         before, after = _template(tokenizer, settings.system)
         self._before = _ids(tokenizer, before, special=True)
         self._after = _ids(tokenizer, after, special=True)
-        self._step_end = _ids(tokenizer, settings.step_end, special=True)
-        if not self._step_end:
+        self.step_end_ids = _ids(tokenizer, settings.step_end, special=True)
+        if not self.step_end_ids:
             raise CheckpointError(f"step_end {settings.step_end!r} has no tokens; choose another")
 
     def render(self, problem: str, steps: Sequence[str], reference: str | None = None) -> Rendered:
@@ -98,7 +101,7 @@ class Renderer:
         ends = []
         for step in steps:
             ids += self._plain(step)
-            ids += self._step_end
+            ids += self.step_end_ids
             ends.append(len(ids) - 1)
         if len(ids) > self.settings.max_length:
             raise RecordError(

@@ -47,6 +47,7 @@ class Counts:
         written: records in the main output.
         rejected: records set aside, by reason.
         failed: answers that could not be used (their records are written), by reason.
+        corrected: records written with a changed label, by rule.
         not_asked: questions that were spared because their answer would change nothing, by
             strategy.
         tokens: tokens spent, prompts and answers together.
@@ -56,6 +57,7 @@ class Counts:
     written: int
     rejected: dict[str, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
+    corrected: dict[str, int] = field(default_factory=dict)
     not_asked: dict[str, int] = field(default_factory=dict)
     tokens: int = 0
 
@@ -66,6 +68,8 @@ class Counts:
 
         line = f"in {self.read}, out {self.written}, {group('rejected', self.rejected)}, "
         line += group("failed", self.failed)
+        if self.corrected:
+            line += f", {group('corrected', self.corrected)}"
         if self.not_asked:
             line += f", {group('not asked', self.not_asked)}"
         return line + (f", {self.tokens:,} tokens" if self.tokens else "")

@@ -135,7 +135,7 @@ class TransformersScorer:
             ids, mask = pad_batch([item.input_ids for item in group], self._pad_id)
             device = self.model.device
             logits = self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
-            raw = logits[..., 0].float().cpu()
+            raw = aurora.raw_scores(logits).cpu()
         return [raw[row, item.step_ends].tolist() for row, item in enumerate(group)]
 
 

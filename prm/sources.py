@@ -17,7 +17,14 @@ from prm import formats, jsonl
 from prm.config import MAY_CHANGE
 from prm.errors import ConfigError, RecordError
 from prm.formats import Row, T
-from prm.records import LabelledSolution, Problem, Solution, problem_key
+from prm.records import (
+    Failure,
+    LabelledSolution,
+    Prediction,
+    Problem,
+    Solution,
+    problem_key,
+)
 from prm.run import fingerprint
 
 
@@ -35,10 +42,15 @@ class Place:
     | prmbench        | idx, classification, modified_question,              | labelled solutions  |
     |                 | modified_process, error_steps                        |                     |
     | stepwise        | prompt, completions, labels (TRL's)                  | labelled solutions  |
-    | columns         | whatever `columns` maps to our fields                | any of the three    |
+    | prm800k         | question, label (PRM800K's)                          | labelled solutions  |
+    | math_shepherd   | input, label, task (Math-Shepherd's)                 | labelled solutions  |
+    | answers         | answer, prediction, and an id or none                | predictions         |
+    | columns         | whatever `columns` maps to our fields                | any of these        |
 
     The first wrong step of a ProcessBench solution stands in `metadata.first_error`. With
-    `columns`, a number mapped to `answer` becomes text; without a mapped id a row's number is it.
+    `columns` and `answers`, a number in `answer` or `prediction` becomes text, and without an id
+    a row's number is it. A row of PRM800K is the labeller's path through its completions; the
+    rating -1 is the label 0, the ratings 0 and 1 are the label 1 and stand in `metadata.ratings`.
 
     Attributes:
         format: see the table above.
@@ -50,7 +62,16 @@ class Place:
     """
 
     format: Literal[
-        "records", "gsm8k", "gsm8k_solutions", "processbench", "prmbench", "stepwise", "columns"
+        "records",
+        "gsm8k",
+        "gsm8k_solutions",
+        "processbench",
+        "prmbench",
+        "stepwise",
+        "prm800k",
+        "math_shepherd",
+        "answers",
+        "columns",
     ] = "records"
     path: str | None = field(default=None, metadata=MAY_CHANGE)  # its content is compared
     hub: str | None = None
@@ -106,7 +127,8 @@ def problems(place: Place) -> Iterator[Problem]:
         ConfigError: the format holds no problems.
         RecordError: a row is not what the format says.
     """
-    yield from _records(place, Problem, {"gsm8k": formats.gsm8k})
+    readers = {"gsm8k": formats.gsm8k, "prm800k": formats.prm800k_problems}
+    yield from _records(place, Problem, readers)
 
 
 def solutions(source: Source) -> Iterator[Solution]:
@@ -126,9 +148,31 @@ def solutions(source: Source) -> Iterator[Solution]:
                 "processbench": formats.processbench,
                 "prmbench": _without_labels(formats.prmbench),
                 "stepwise": _without_labels(formats.stepwise),
+                "prm800k": formats.prm800k_solutions,
+                "math_shepherd": _without_labels(formats.math_shepherd),
             },
         )
     yield from _join(found, source)
+
+
+def gradable(source: Source) -> Iterator[Solution | Prediction]:
+    """Yield what has a final answer to grade: solutions, or predictions where the source has them.
+
+    Those are `format: answers`, and `format: columns` that maps `prediction`. Errors as
+    `problems`.
+
+    Raises:
+        ConfigError: predictions are to be joined with references, by a question they lack.
+    """
+    if source.format != "answers" and "prediction" not in source.columns:
+        yield from solutions(source)
+        return
+    if source.references is not None:
+        raise ConfigError(
+            f"{source}: `references` are joined by the question, which predictions do not have; "
+            "give each row its `answer`"
+        )
+    yield from _records(source, Prediction, {"answers": formats.answers})
 
 
 def _holds_labels(place: Place) -> bool:
@@ -143,10 +187,21 @@ def _without_labels(
     return lambda row, number: [item.solution for item in reader(row, number)]
 
 
-def labelled(source: Source) -> Iterator[LabelledSolution]:
-    """Yield the labelled solutions of a source. Errors as `problems`."""
-    readers = {"prmbench": formats.prmbench, "stepwise": formats.stepwise}
-    found = _records(source, LabelledSolution, readers)
+def labelled(source: Source, set_aside: list[Failure] | None = None) -> Iterator[LabelledSolution]:
+    """Yield the labelled solutions of a source. Errors as `problems`.
+
+    Args:
+        source: where they are.
+        set_aside: gets the rows that PRM800K and Math-Shepherd publish without a label for every
+            step, each with its reason; without such a list they are errors.
+    """
+    readers = {
+        "prmbench": formats.prmbench,
+        "stepwise": formats.stepwise,
+        "prm800k": formats.prm800k,
+        "math_shepherd": formats.math_shepherd,
+    }
+    found = _records(source, LabelledSolution, readers, set_aside)
     if source.references is None:
         yield from found
         return
@@ -173,7 +228,7 @@ def problem_texts(source: Place) -> Iterator[str]:
                 message = f"{text!r:.40} is no problem's text"
                 raise RecordError(message, path=source, line=number, field="problem")
             yield text
-    elif source.format == "gsm8k":
+    elif source.format in ("gsm8k", "prm800k"):
         yield from (item.problem for item in problems(source))
     else:
         plain = Source(**{item.name: getattr(source, item.name) for item in fields(Place)})
@@ -181,7 +236,10 @@ def problem_texts(source: Place) -> Iterator[str]:
 
 
 def _records(
-    place: Place, record: type[T], readers: Mapping[str, Callable[[Row, int], list[T]]]
+    place: Place,
+    record: type[T],
+    readers: Mapping[str, Callable[[Row, int], list[T]]],
+    set_aside: list[Failure] | None = None,
 ) -> Iterator[T]:
     _require_place(place)
     if place.format == "records" and place.path is not None and place.path.endswith(".jsonl"):
@@ -198,7 +256,7 @@ def _records(
         return
     seen: set[str] = set()
     for number, row in _rows(place):
-        for item in _read_row(place, row, number, record, readers):
+        for item in _read_row(place, row, number, record, readers, set_aside):
             if item.id in seen:
                 raise RecordError(f"{item.id!r} occurs twice", path=place, line=number, field="id")
             seen.add(item.id)
@@ -211,6 +269,7 @@ def _read_row(
     number: int,
     record: type[T],
     readers: Mapping[str, Callable[[Row, int], list[T]]],
+    set_aside: list[Failure] | None,
 ) -> list[T]:
     if place.format == "columns":
         return [formats.mapped(row, number, record, place.columns, place)]
@@ -234,6 +293,15 @@ def _read_row(
             path=place,
             line=number,
         ) from None
+    except formats.Unlabelled as error:
+        if set_aside is None:
+            raise RecordError(
+                f"{error.reason}; remove the row, or train on the file, which sets such rows aside",
+                path=place,
+                line=number,
+            ) from None
+        set_aside.append(Failure(id=error.id, reason=error.reason))
+        return []
     except (ValueError, TypeError, AttributeError) as error:
         raise RecordError(str(error), path=place, line=number) from None
 

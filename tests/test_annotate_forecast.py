@@ -65,6 +65,30 @@ def test_requests_and_tokens_are_those_that_a_run_then_asks(
         assert row.cost == pytest.approx(cost / 1e6)
 
 
+def test_backward_is_forecast_by_its_number_and_only_where_there_is_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = JudgeSettings(max_tokens=50)
+    asked = config(tmp_path, EngineConfig(model=JUDGE), strategies=["backward"], settings=settings)
+    path = Path(asked.source.path)
+    known = list(jsonl.read(path, Solution))
+    jsonl.write(path, [replace(known[0], answer=None), *known[1:]])
+    (row,) = annotate.stage.forecast(asked).rows
+    assert row.requests == 2 * 2
+    assert row.most == 2 * (50 + 1)  # one digit
+
+    engine = ScriptedEngine(lambda request: "0" if request.regex else "\n".join(STEPS))
+    monkeypatch.setattr(annotate.stage, "load", lambda _: engine)
+    asked.judges[0].max_errors = 0.5
+    annotate.stage.run(asked)
+    from transformers import AutoTokenizer
+
+    from prm.engines.chat import ChatEncoder
+
+    encoder = ChatEncoder(AutoTokenizer.from_pretrained(JUDGE), JUDGE)
+    assert row.prompt == sum(len(encoder.encode(request)) for request in engine.requests)
+
+
 def test_the_shared_layout_promises_more_from_the_cache(tmp_path: Path) -> None:
     engine = EngineConfig(model=JUDGE)
     computed = {}

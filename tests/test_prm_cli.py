@@ -357,7 +357,7 @@ def test_a_recipe_runs_its_stages_and_resumes(
         "── annotate",
         "annotate: in 1, out 1, rejected 0, failed 0",
         "── verify",
-        "verify: in 1, out 0, rejected 1 (step without a vote 1), failed 0",
+        "verify: in 1, out 0, rejected 1 (step_without_a_vote 1), failed 0",
     ]
     assert run("run", "r.yaml", "out=elsewhere") == 0
     assert (here / "elsewhere" / "verify" / "rejected.jsonl").exists()

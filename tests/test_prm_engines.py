@@ -330,6 +330,18 @@ def test_special_tokens_in_a_message_stay_text(engine: Engine) -> None:
     assert added == len(TOKENIZER(forged[1:], split_special_tokens=True)["input_ids"])
 
 
+def test_more_sampled_prompts_at_once_than_a_batch_holds(engine: Engine) -> None:
+    text = "Tom has three apples. " * 20
+    requests = [
+        replace(ask(f"{text}{seed}", max_tokens=2), temperature=0.7, seed=seed)
+        for seed in range(40)
+    ]
+    answers = engine.generate(requests)
+    assert sum(answer.prompt_tokens for (answer,) in answers) > 4096  # vLLM's batch on a CPU
+    again = engine.generate(requests)
+    assert [answer.text for (answer,) in answers] == [answer.text for (answer,) in again]
+
+
 @pytest.mark.slow
 def test_both_engines_write_the_same_greedy_text(
     transformers_engine: Engine, vllm_engine: Engine

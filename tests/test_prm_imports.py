@@ -19,6 +19,7 @@ KERNEL = {
     "prm.run",
     "prm.progress",
     "prm.formats",
+    "prm.html",
     "prm.sources",
     "prm.render",
     "prm.metrics",
@@ -154,7 +155,7 @@ def test_only_the_command_line_names_stages() -> None:
     [
         "prm.cli",
         "prm.recipe, prm.sources, prm.render, prm.metrics, prm.engines",
-        "verify.stage",
+        "verify.stage, verify.report.stage",
         "annotate.stage, annotate.sample, annotate.split, annotate.report.stage",
     ],
 )

@@ -69,6 +69,66 @@ def test_step_f1_precision_and_recall_differ():
     assert counted.f1 == pytest.approx(0.5)
 
 
+def test_macro_f1_by_hand():
+    # Wrong: 2 hits, 1 false alarm, none missed: 4/5. Right: 1 hit, none false, 1 missed: 2/3.
+    assert metrics.step_f1([1, 1, 0, 0], [1, 1, 1, 0]).macro_f1 == pytest.approx(
+        (4 / 5 + 2 / 3) / 2
+    )
+    # One class alone: the other's F1 is 0.
+    assert metrics.step_f1([0, 0], [0, 0]).macro_f1 == 0.5
+    assert metrics.step_f1([], []).macro_f1 == 0.0
+
+
+@given(steps)
+def test_macro_f1_does_not_ask_which_class_is_positive(rows):
+    wrong, called = [row[0] for row in rows], [row[1] > 0.3 for row in rows]
+    there = literal_step_f1(wrong, called)
+    back = literal_step_f1([not bad for bad in wrong], [not bad for bad in called])
+    assert metrics.step_f1(wrong, called).macro_f1 == pytest.approx(float(there + back) / 2)
+
+
+def test_calibration_error_by_hand():
+    # Two bins. Below a half: labels 0, .4 and said .1, .3: |.2 − .2| = 0. From a half on: labels
+    # 1, 1 and said .5, .9: |1 − .7| = .3. Half of the steps each.
+    labels, said = [0.0, 1.0, 0.4, 1.0], [0.1, 0.5, 0.3, 0.9]
+    assert metrics.calibration_error(labels, said, bins=2) == pytest.approx(0.15)
+    # One bin: |.6 − .45|. Fifteen: every probability alone.
+    assert metrics.calibration_error(labels, said, bins=1) == pytest.approx(0.15)
+    apart = (0.1 + 0.5 + 0.1 + 0.1) / 4
+    assert metrics.calibration_error(labels, said) == pytest.approx(apart)
+
+
+def test_calibration_error_at_the_edges():
+    assert metrics.calibration_error([0.0, 1.0], [0.0, 1.0]) == 0.0
+    assert metrics.calibration_error([1.0, 0.0], [0.0, 1.0]) == 1.0
+    assert metrics.calibration_error([], []) == 0.0
+    # An edge belongs to the upper bin: .5 stands with .6, and not with .4.
+    assert metrics.calibration_error([1.0, 0.1], [0.5, 0.6], bins=2) == pytest.approx(0.0)
+    assert metrics.calibration_error([1.0, 0.0], [0.5, 0.4], bins=2) == pytest.approx(0.45)
+    with pytest.raises(ValueError, match="outside"):
+        metrics.calibration_error([1.0], [1.5])
+    with pytest.raises(ValueError, match="2 labels and 1 predictions"):
+        metrics.calibration_error([1.0, 0.0], [0.5])
+
+
+soft = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=30)
+
+
+@given(soft, st.integers(1, 20))
+def test_calibration_error_is_its_definition(rows, bins):
+    total = 0.0
+    for number in range(bins):
+        inside = [
+            (label, said) for label, said in rows if min(int(said * bins), bins - 1) == number
+        ]
+        if inside:
+            mean_label = math.fsum(label for label, _ in inside) / len(inside)
+            mean_said = math.fsum(said for _, said in inside) / len(inside)
+            total += len(inside) / len(rows) * abs(mean_label - mean_said)
+    labels, said = zip(*rows, strict=True)
+    assert metrics.calibration_error(labels, said, bins) == pytest.approx(total, abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ("wrong", "called"), [([0, 0], [0, 0]), ([1, 1], [0, 0]), ([0, 0], [1, 1]), ([], [])]
 )

@@ -10,10 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prm import jsonl
+from prm.errors import RecordError
 from prm.records import (
     Annotation,
+    Grade,
     Judgment,
     LabelledSolution,
+    Prediction,
     Problem,
     Ranking,
     Solution,
@@ -25,6 +29,15 @@ from prm.records import (
 
 SOLUTION = Solution(id="a", problem="1 + 1?", steps=("1 + 1 = 2.", "The answer is 2."))
 SCORES = {"solution_id": "a", "steps_digest": "d", "model": "m", "scores": (0.5,)}
+GRADE = {
+    "id": "a",
+    "answer": "2",
+    "found": "2.0",
+    "found_by": "last number",
+    "verdict": "equal",
+    "rule": "number",
+    "reason": "the same number",
+}
 VOTE = Judgment(judge="j", strategy="p0", verdicts=(1.0, None))
 
 
@@ -81,6 +94,14 @@ VOTE = Judgment(judge="j", strategy="p0", verdicts=(1.0, None))
             {"solution": SOLUTION, "labels": (1.0, 0.0), "weight": math.nan},
             "weight is nan",
         ),
+        (Prediction, {"id": "", "prediction": "2"}, "id is empty"),
+        (Grade, GRADE | {"id": ""}, "id is empty"),
+        (Grade, GRADE | {"answer": None}, "verdict is 'equal'; where an answer is missing"),
+        (
+            Grade,
+            GRADE | {"found": None, "verdict": "different"},
+            "verdict is 'different'; where an answer is missing it must be 'unknown'",
+        ),
         (StepScores, SCORES | {"scores": ()}, "scores is empty"),
         (StepScores, SCORES | {"scores": (math.inf,)}, "finite"),
         (
@@ -98,6 +119,23 @@ VOTE = Judgment(judge="j", strategy="p0", verdicts=(1.0, None))
 def test_invariants(record: type, values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         record(**values)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"verdict": "right"}, "verdict"), ({"reasons": "x"}, "reasons"), ({"found": 2}, "found")],
+)
+def test_a_grade_is_decoded_strictly(change: dict[str, Any], field: str) -> None:
+    grade = Grade(**GRADE)  # type: ignore[arg-type]
+    assert jsonl.decode(jsonl.encode(grade), Grade) == grade
+    with pytest.raises(RecordError) as caught:
+        jsonl.convert(GRADE | change, Grade)
+    assert caught.value.field == field
+
+
+def test_a_grade_may_be_unknown_for_want_of_an_answer() -> None:
+    for missing in ({"answer": None}, {"found": None, "found_by": "none"}):
+        assert Grade(**(GRADE | missing | {"verdict": "unknown"})).verdict == "unknown"  # type: ignore[arg-type]
 
 
 def test_records_are_frozen() -> None:
@@ -118,7 +156,7 @@ def test_a_digest_is_of_the_problem_and_the_steps_alone() -> None:
     assert steps_digest(dataclasses.replace(SOLUTION, **other)) == digest  # type: ignore[arg-type]
     joined = (" ".join(SOLUTION.steps),)
     for change in ({"problem": "1 + 1"}, {"steps": SOLUTION.steps[:1]}, {"steps": joined}):
-        assert steps_digest(dataclasses.replace(SOLUTION, **change)) != digest  # type: ignore[arg-type]
+        assert steps_digest(dataclasses.replace(SOLUTION, **change)) != digest
 
 
 def test_stepwise_columns_keep_soft_labels_unless_a_cut_is_named() -> None:

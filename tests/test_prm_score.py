@@ -233,12 +233,30 @@ def test_a_declaration_that_is_not_understood(copy, change, message):
     assert message in refused(copy)
 
 
-def test_two_labels(copy):
-    # Random weights will do, the head's width is what counts.
-    config = AutoModelForTokenClassification.from_pretrained(copy).config
-    config.num_labels = 2
-    AutoModelForTokenClassification.from_config(config).save_pretrained(copy)
-    assert "2 labels; this family has one" in refused(copy)
+def widen(folder: Path, labels: int) -> AutoModelForTokenClassification:
+    """Give a checkpoint a head of `labels` outputs, its weights drawn at random."""
+    config = AutoModelForTokenClassification.from_pretrained(folder).config
+    config.num_labels = labels
+    model = AutoModelForTokenClassification.from_config(config).eval()
+    model.save_pretrained(folder)
+    return model
+
+
+def test_two_outputs_score_by_their_difference(copy, solutions):
+    model = widen(copy, 2)
+    scorer = TransformersScorer(ScorerConfig(str(copy)))
+    for item in solutions[:3]:
+        rendered = scorer.renderer.render(item.problem, item.steps, item.reference)
+        with torch.no_grad():
+            logits = model(torch.tensor([rendered.input_ids])).logits[0, rendered.step_ends]
+        expected = [right.item() - wrong.item() for wrong, right in logits]
+        assert score(scorer, [item])[0].scores == pytest.approx(expected, abs=1e-6)
+        assert max(map(abs, expected)) > 1e-3
+
+
+def test_three_outputs_are_refused(copy):
+    widen(copy, 3)
+    assert "3 labels; this family has one or two" in refused(copy)
 
 
 def test_missing_weights_are_never_drawn_at_random(copy):

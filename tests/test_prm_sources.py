@@ -11,8 +11,17 @@ import pytest
 
 from prm import jsonl, sources
 from prm.errors import ConfigError, PRMError, RecordError
-from prm.records import LabelledSolution, Problem, Solution
-from prm.sources import Place, Source, identify, labelled, problem_texts, problems, solutions
+from prm.records import Failure, LabelledSolution, Prediction, Problem, Solution
+from prm.sources import (
+    Place,
+    Source,
+    gradable,
+    identify,
+    labelled,
+    problem_texts,
+    problems,
+    solutions,
+)
 
 GSM8K = {"question": "Tom has 2 eggs and 3 more?", "answer": "2 + 3 = <<2+3=5>>5 eggs\n#### 5"}
 GSM8K_SOLUTIONS = {
@@ -38,12 +47,51 @@ PRMBENCH = {
     "error_steps": [2],
 }
 STEPWISE = {"prompt": "2 + 3?", "completions": ["2 + 3 = 5", "So 5."], "labels": [1, 0.7]}
+ANSWERS = {"answer": "5", "prediction": "x = 5"}
+
+
+def rated(text: str, rating: int | None) -> dict[str, Any]:
+    return {"text": text, "rating": rating, "flagged": False}
+
+
+def prm800k_step(
+    *completions: dict[str, Any], chosen: int | None = 0, human: str | None = None
+) -> dict[str, Any]:
+    written = human and rated(human, None) | {"source": "human"}
+    return {
+        "completions": list(completions) or None,
+        "human_completion": written,
+        "chosen_completion": chosen,
+    }
+
+
+def prm800k_row(*steps: dict[str, Any], reason: str = "solution", **question: Any) -> Any:
+    return {
+        "labeler": "0000",
+        "question": {"problem": "2 + 3?", "ground_truth_answer": "5"} | question,
+        "label": {"steps": list(steps), "finish_reason": reason},
+    }
+
+
+PRM800K = prm800k_row(
+    prm800k_step(rated("We add.", 0)),
+    prm800k_step(rated("2 + 3 = 6", -1), rated("2 + 3 = 5", 1), chosen=1),
+    prm800k_step(rated("# Answer\n\n5", 1)),
+)
+MATH_SHEPHERD = {
+    "input": "2 + 3? Step 1: We add -1. ки\nStep 2: It is 6. The answer is: 6 ки",
+    "label": "2 + 3? Step 1: We add -1. +\nStep 2: It is 6. The answer is: 6 -",
+    "task": "GSM8K",
+}
 ROWS: dict[str, dict[str, Any]] = {
     "gsm8k": GSM8K,
     "gsm8k_solutions": GSM8K_SOLUTIONS,
     "processbench": PROCESSBENCH,
     "prmbench": PRMBENCH,
     "stepwise": STEPWISE,
+    "prm800k": PRM800K,
+    "math_shepherd": MATH_SHEPHERD,
+    "answers": ANSWERS,
 }
 
 
@@ -56,8 +104,9 @@ def file(folder: Path, *rows: Any, suffix: str = ".jsonl") -> str:
 
 def read(source: Source) -> list[Any]:
     """All records of a source, as the richest kind its format gives."""
-    kind = {"gsm8k": problems, "prmbench": labelled, "stepwise": labelled}
-    return list(kind.get(source.format, solutions)(source))  # type: ignore[operator]
+    kind: dict[str, Any] = {"gsm8k": problems, "answers": gradable}
+    kind |= dict.fromkeys(("prmbench", "stepwise", "prm800k", "math_shepherd"), labelled)
+    return list(kind.get(source.format, solutions)(source))
 
 
 # What each format gives
@@ -130,6 +179,141 @@ def test_stepwise_labels_are_kept_as_they_are(tmp_path: Path) -> None:
     assert [item.id for item in found] == ["1", "7"]
 
 
+def test_prm800k_is_the_path_of_the_labeller(tmp_path: Path) -> None:
+    [found] = labelled(Source(format="prm800k", path=file(tmp_path, PRM800K)))
+    assert found.labels == (1.0, 1.0, 1.0)  # the rating 0 is no error
+    assert found.solution == Solution(
+        id="prm800k-0",
+        problem="2 + 3?",
+        steps=("We add.", "2 + 3 = 5", "# Answer\n\n5"),
+        answer="5",
+        generator="prm800k",
+        source="prm800k",
+        final_answer_correct=True,
+        metadata={
+            "finish_reason": "solution",
+            "ratings": [0, 1, 1],
+            "human_steps": [],
+            "completions_beside": 1,
+        },
+    )
+    assert list(problems(Place(format="prm800k", path=file(tmp_path, PRM800K)))) == [
+        Problem(id="prm800k-0", problem="2 + 3?", answer="5", source="prm800k")
+    ]
+
+
+@pytest.mark.parametrize("own", [["We add.", "2 + 3 = 6", "So 6."], [], None])
+def test_prm800k_ends_at_the_first_error_of_phase_2(tmp_path: Path, own: Any) -> None:
+    wrong, other = rated("2 + 3 = 6", -1), rated("2 + 3 = 5", 1)
+    first, skipped = prm800k_step(rated("We add.", 1)), rated("2 + 3 = 7", None)
+    for last in ((wrong, other), (other, wrong), (skipped, wrong, other)):
+        row = prm800k_row(
+            first,
+            prm800k_step(*last, chosen=None),
+            reason="found_error",
+            pre_generated_steps=own,
+            ground_truth_solution="2 + 3 is 5.",
+        )
+        [found] = labelled(Source(format="prm800k", path=file(tmp_path, row)))
+        # Without the solution's own steps, the first completion with a rating.
+        taken = wrong if own or last[0] is not other else other
+        assert found.solution.steps == ("We add.", taken["text"])
+        assert found.labels == (1.0, float(taken is other))
+        assert found.solution.reference == "2 + 3 is 5."
+        assert found.solution.final_answer_correct is None
+        assert found.solution.metadata["completions_beside"] == len(last) - 1
+
+
+def test_prm800k_steps_that_a_person_wrote_are_right(tmp_path: Path) -> None:
+    row = prm800k_row(
+        prm800k_step(rated("2 + 3 = 6", -1), rated("2 + 3 = 7", -1), chosen=None, human="It is 5."),
+        prm800k_step(chosen=None),  # nothing was written here
+        prm800k_step(chosen=None),
+        reason="give_up",
+        ground_truth_answer=None,
+    )
+    [found] = labelled(Source(format="prm800k", path=file(tmp_path, row)))
+    assert (found.solution.steps, found.labels) == (("It is 5.",), (1.0,))
+    assert found.solution.answer is None
+    assert found.solution.metadata["human_steps"] == [0]
+    assert found.solution.metadata["completions_beside"] == 2
+
+
+UNLABELLED = [
+    ("prm800k", prm800k_row(prm800k_step(rated("a", None))), "a step without a rating"),
+    (
+        "prm800k",
+        prm800k_row(prm800k_step(rated("a", 1)), reason="bad_problem"),
+        "its labeller called broken",
+    ),
+    ("prm800k", prm800k_row(), "no steps"),
+    ("prm800k", prm800k_row(prm800k_step(chosen=None)), "no steps"),
+    ("prm800k", prm800k_row(prm800k_step(rated(" ", 1))), "a blank step"),
+    (
+        "prm800k",
+        prm800k_row(
+            *(prm800k_step(rated("a", 1), chosen=chosen) for chosen in (0, None, 0)),
+        ),
+        "a step without a choice",
+    ),
+    ("math_shepherd", ("2 + 3? It is 5.", ""), "no step tag"),
+    ("math_shepherd", ("", ""), "not one 'Step 1:' before the first step tag"),
+    ("math_shepherd", ("2 + 3? # It is 5. #", "+-"), "not one 'Step 1:' before the first step tag"),
+    (
+        "math_shepherd",
+        ("Is step 1: a? Step 1: b #", "+"),
+        "not one 'Step 1:' before the first step tag",
+    ),
+    ("math_shepherd", ("2 + 3? Step 1: a # \n#", "++"), "a blank step"),
+    ("math_shepherd", ("Step 1: a #", "+"), "a blank problem"),
+    ("math_shepherd", ("2 + 3? Step 1: a # Step 2: b", "+"), "text after the last step tag"),
+]
+
+
+@pytest.mark.parametrize(("format", "row", "reason"), UNLABELLED)
+def test_rows_without_labels_are_set_aside(
+    tmp_path: Path, format: Any, row: Any, reason: str
+) -> None:
+    if format == "math_shepherd":
+        text, marks = row
+        label = "".join(
+            part + mark for part, mark in zip(text.split("#"), [*marks, ""], strict=True)
+        )
+        row = {"input": text.replace("#", "ки"), "label": label, "task": "MATH"}
+    source = Source(format=format, path=file(tmp_path, ROWS[format], row))
+    aside: list[Failure] = []
+    found = list(labelled(source, aside))
+    assert [item.id for item in found] == [f"{format.replace('_', '-')}-0"]
+    assert [item.id for item in aside] == [f"{format.replace('_', '-')}-1"]
+    assert reason in aside[0].reason
+    with pytest.raises(RecordError, match=rf":2: .*{reason}.*; remove the row"):
+        list(labelled(source))
+
+
+def test_unrated_steps_are_steps_all_the_same(tmp_path: Path) -> None:
+    row = prm800k_row(prm800k_step(rated("a", None)), prm800k_step(rated("b", 1)))
+    [found] = solutions(Source(format="prm800k", path=file(tmp_path, row)))
+    assert found.steps == ("a", "b")
+    assert found.metadata["ratings"] == [None, 1]
+
+
+@pytest.mark.parametrize("first", ["Step 1:", "step 1:"])
+def test_math_shepherd(tmp_path: Path, first: str) -> None:
+    row = {key: text.replace("Step 1:", first) for key, text in MATH_SHEPHERD.items()}
+    [found] = labelled(Source(format="math_shepherd", path=file(tmp_path, row)))
+    assert found == LabelledSolution(
+        solution=Solution(
+            id="math-shepherd-0",
+            problem="2 + 3?",
+            steps=(f"{first} We add -1.", "Step 2: It is 6. The answer is: 6"),
+            generator="math-shepherd",
+            source="math-shepherd",
+            metadata={"task": "GSM8K"},
+        ),
+        labels=(1.0, 0.0),
+    )
+
+
 def test_records_of_our_own(tmp_path: Path) -> None:
     items = [
         LabelledSolution(
@@ -157,7 +341,67 @@ def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         list(labelled(Source(format="stepwise", path=path)))
 
 
-@pytest.mark.parametrize("format", ROWS)
+def test_answers_with_and_without_an_id(tmp_path: Path) -> None:
+    rows = [ANSWERS, ANSWERS | {"id": "b"}, ANSWERS | {"id": 7}, ANSWERS]
+    found = list(gradable(Source(format="answers", path=file(tmp_path, *rows))))
+    assert found[1] == Prediction(id="b", prediction="x = 5", answer="5")
+    assert [item.id for item in found] == ["1", "b", "7", "4"]
+
+
+@pytest.mark.parametrize("columns", [{}, {"answer": "answer", "prediction": "prediction"}])
+@pytest.mark.parametrize(
+    ("row", "prediction", "answer"),
+    [
+        ({"answer": 5, "prediction": 2.5}, "2.5", "5"),
+        ({"answer": None, "prediction": ""}, "", None),
+        ({"answer": " ", "prediction": "a\u0000\u2028b"}, "a\u0000\u2028b", " "),
+    ],
+)
+def test_what_stands_in_answers(
+    tmp_path: Path, columns: dict[str, str], row: Any, prediction: str, answer: str | None
+) -> None:
+    source = Source(
+        format="columns" if columns else "answers", path=file(tmp_path, row), columns=columns
+    )
+    assert list(gradable(source)) == [Prediction(id="1", prediction=prediction, answer=answer)]
+
+
+def test_predictions_in_columns_of_any_name(tmp_path: Path) -> None:
+    path = file(tmp_path, {"gold": 5, "output": "So 5.", "model": "m"})
+    columns = {"answer": "gold", "prediction": "output"}
+    source = Source(format="columns", path=path, columns=columns)
+    assert list(gradable(source)) == [Prediction(id="1", prediction="So 5.", answer="5")]
+    without = Source(format="columns", path=path, columns={"prediction": "output"})
+    assert [item.answer for item in gradable(without)] == [None]
+
+
+@pytest.mark.parametrize(
+    "format",
+    ["gsm8k_solutions", "processbench", "prmbench", "stepwise", "prm800k", "math_shepherd"],
+)
+def test_solutions_are_gradable(tmp_path: Path, format: Any) -> None:
+    source = Source(format=format, path=file(tmp_path, ROWS[format]))
+    assert list(gradable(source)) == list(solutions(source)) != []
+
+
+def test_answers_hold_no_problems_and_no_solutions(tmp_path: Path) -> None:
+    source = Source(format="answers", path=file(tmp_path, ANSWERS))
+    with pytest.raises(ConfigError, match="'answers' holds no Solution"):
+        list(solutions(source))
+    with pytest.raises(ConfigError, match="'answers' holds no Problem"):
+        list(problems(source))
+    with pytest.raises(ConfigError, match="'answers' holds no Solution"):
+        list(problem_texts(source))
+
+
+def test_predictions_are_not_joined_with_references(tmp_path: Path) -> None:
+    place = Place(format="gsm8k", path=file(tmp_path, GSM8K, suffix=".json"))
+    source = Source(format="answers", path=file(tmp_path, ANSWERS), references=place)
+    with pytest.raises(ConfigError, match="which predictions do not have; give each row its"):
+        list(gradable(source))
+
+
+@pytest.mark.parametrize("format", [format for format in ROWS if format != "answers"])
 def test_problem_texts(tmp_path: Path, format: Any) -> None:
     texts = list(problem_texts(Place(format=format, path=file(tmp_path, ROWS[format]))))
     assert set(texts) <= {"2 + 3?", GSM8K["question"]}
@@ -335,7 +579,7 @@ def test_nan_is_no_label(tmp_path: Path) -> None:
         (format, column)
         for format, row in ROWS.items()
         for column in row
-        if column not in ("original_question", "small", "large")
+        if column not in ("original_question", "small", "large", "labeler")
     ],
 )
 def test_missing_column(tmp_path: Path, format: Any, column: str) -> None:
@@ -383,6 +627,35 @@ def test_missing_column(tmp_path: Path, format: Any, column: str) -> None:
         ("stepwise", {"completions": ["a", "b", "c"]}, "2 labels for 3 steps"),
         ("stepwise", {"completions": "ab"}, "column 'completions' must be a list of texts"),
         ("stepwise", {"prompt": ["p"]}, "column 'prompt' is"),
+        (
+            "prm800k",
+            {"question": "2 + 3?"},
+            "column 'question' is '2 + 3?'; it must be of type dic",
+        ),
+        ("prm800k", {"question": {"ground_truth_answer": "5"}}, "missing column 'problem'"),
+        ("prm800k", {"label": {"steps": [], "finish_reason": "done"}}, "finish_reason is 'done'"),
+        ("prm800k", {"label": {"steps": [{}], "finish_reason": "solution"}}, "'completions'"),
+        ("prm800k", prm800k_row(prm800k_step(rated("a", 2))), "rating is 2; it must be -1, 0, 1"),
+        ("prm800k", prm800k_row(prm800k_step(rated("a", True))), "rating is True"),
+        ("prm800k", prm800k_row(prm800k_step(rated("a", 1), chosen=1)), "is 1 of 1 completions"),
+        ("prm800k", prm800k_row(prm800k_step(rated("a", 1), chosen=-1)), "is -1 of 1"),
+        ("prm800k", prm800k_row(prm800k_step(chosen=0), reason="give_up"), "is 0 of 0 completions"),
+        ("math_shepherd", {"input": 5}, "column 'input' is 5"),
+        ("math_shepherd", {"label": MATH_SHEPHERD["label"][:-1] + "?"}, "before or at step tag 2"),
+        ("math_shepherd", {"label": MATH_SHEPHERD["label"][:-1]}, "before or at step tag 2"),
+        ("math_shepherd", {"label": MATH_SHEPHERD["label"] + " +"}, "after the last of 2 step tag"),
+        (
+            "math_shepherd",
+            {"label": MATH_SHEPHERD["label"].replace("We", "He")},
+            "differ before or at step tag 1",
+        ),
+        ("answers", {"idx": "a"}, "unknown field 'idx'; there are id, answer, prediction"),
+        ("answers", {"id": ""}, "id is empty"),
+        ("answers", {"id": None}, "column 'id' is None"),
+        ("answers", {"prediction": None}, "column 'prediction' is None; it must be of type str"),
+        ("answers", {"prediction": ["5"]}, "column 'prediction' is ['5']"),
+        ("answers", {"answer": True}, "column 'answer' is True"),
+        ("answers", {"answer": float("inf")}, "column 'answer' is inf"),
     ],
 )
 def test_refused_rows(tmp_path: Path, format: Any, change: dict[str, Any], message: str) -> None:
@@ -392,6 +665,15 @@ def test_refused_rows(tmp_path: Path, format: Any, change: dict[str, Any], messa
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"{path}:1: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("column", ["answer", "prediction", "id"])
+def test_a_number_too_long_for_text_is_refused(tmp_path: Path, column: str) -> None:
+    others = "".join(f'"{name}": "5", ' for name in ("answer", "prediction") if name != column)
+    path = file(tmp_path, f'{{{others}"{column}": {"7" * 4400}}}')
+    with pytest.raises(RecordError) as caught:
+        list(gradable(Source(format="answers", path=path)))
+    assert str(caught.value).startswith(f"{path}:1: ")
 
 
 def test_an_id_that_occurs_twice(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Losses, batches, leak check and split; then real training runs of a few steps."""
+"""Real training runs of a few steps."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import json
 import random
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import sums
 import torch
@@ -18,33 +16,15 @@ from safetensors.torch import load_file
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from prm import jsonl
-from prm.errors import CheckpointError, ConfigError, RecordError
+from prm.errors import CheckpointError, ConfigError
 from prm.records import Failure, LabelledSolution, Solution
-from prm.render import Renderer, RenderSettings
+from prm.render import RenderSettings
 from prm.score import ScorerConfig, TransformersScorer, score
 from prm.sources import Place, Source
 from prm.train import stage
-from prm.train.data import StepDataset, collate, separate_leaks, split
-from prm.train.losses import IGNORE, squared_error
+from prm.train.data import split
 from prm.train.scratch import ScratchConfig, make_model, make_tokenizer
-from prm.train.trainer import step_metrics
 from prm.zoo.aurora import read_declaration
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    items = sums.labelled(8)
-    return make_tokenizer((step for item in items for step in item.solution.steps), 320)
-
-
-@pytest.fixture(scope="module")
-def renderer(tokenizer):
-    return Renderer(tokenizer, RenderSettings(max_length=256))
-
-
-def item(id: str, problem: str = "1 + 1?", steps=("2",), labels=(1.0,), **keys) -> LabelledSolution:
-    solution = Solution(id=id, problem=problem, steps=tuple(steps), reference="1 + 1 = 2")
-    return LabelledSolution(solution=solution, labels=tuple(labels), **keys)
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -56,160 +36,6 @@ def distance(left: Path, right: Path) -> float:
     one, other = weights(left), weights(right)
     assert one.keys() == other.keys()
     return max(float((one[key] - other[key]).abs().max()) for key in one)
-
-
-# ── loss ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_squared_error_by_hand():
-    scores = torch.tensor([[0.5, 9.0, 0.9], [7.0, 0.0, 1.0]])
-    labels = torch.tensor([[1.0, IGNORE, 0.7], [IGNORE, 0.25, 0.0]])
-    trust = torch.tensor([1.0, 0.5])
-    # Σ w (r − r̂)² = .25 + .04 + ½ (.0625 + 1) = .82125, over twice the four labelled steps.
-    assert squared_error(scores, labels, trust).item() == pytest.approx(0.82125 / 8)
-    # Over accumulated batches the trainer counts: here ten steps.
-    assert squared_error(scores, labels, trust, 10).item() == pytest.approx(0.82125 / 20)
-    assert squared_error(scores, labels, trust, torch.tensor(10)).item() == pytest.approx(0.0410625)
-
-
-def test_squared_error_ignores_what_stands_between_step_ends():
-    labels = torch.tensor([[IGNORE, 1.0]])
-    for noise in (0.0, 1e6, float("inf"), float("nan")):
-        scores = torch.tensor([[noise, 0.5]], requires_grad=True)
-        loss = squared_error(scores, labels, torch.ones(1))
-        loss.backward()
-        assert loss.item() == pytest.approx(0.125)
-        assert scores.grad is not None
-        assert scores.grad.tolist() == [[0.0, -0.5]]
-
-
-def test_squared_error_without_labels_is_zero():
-    assert squared_error(torch.ones(1, 3), torch.full((1, 3), IGNORE), torch.ones(1)).item() == 0.0
-
-
-def test_squared_error_of_bfloat16_scores_is_computed_in_float32():
-    scores = torch.tensor([[0.7]], dtype=torch.bfloat16)  # .69921875 in bfloat16
-    loss = squared_error(scores, torch.tensor([[0.7]]), torch.ones(1))
-    assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(0.00078125**2 / 2, rel=1e-3)
-
-
-def test_step_metrics_tell_neighbouring_float32_scores_apart():
-    near = np.nextafter(np.float32(0.5), np.float32(1))
-    prediction = SimpleNamespace(
-        label_ids=np.array([[0.0, 1.0, IGNORE]], dtype=np.float32),
-        predictions=np.array([[[0.5], [near], [-7.0]]], dtype=np.float32),
-    )
-    measured = step_metrics(prediction)
-    assert measured["best_f1"] == measured["auroc"] == 1.0
-    assert 0.5 < measured["best_threshold"] <= near
-
-
-# ── data ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_collate_golden():
-    examples = [
-        {"input_ids": [5, 6, 7, 8], "step_ends": [1, 3], "labels": (0.7, 0.0), "weight": 0.5},
-        {"input_ids": [9, 10], "step_ends": [1], "labels": (1.0,), "weight": 1.0},
-    ]
-    batch = collate(examples, pad_id=3)
-    assert batch["input_ids"].tolist() == [[5, 6, 7, 8], [9, 10, 3, 3]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
-    expected = torch.tensor([[IGNORE, 0.7, IGNORE, 0.0], [IGNORE, 1.0, IGNORE, IGNORE]])
-    assert torch.equal(batch["labels"], expected)
-    assert batch["weights"].tolist() == [0.5, 1.0]
-    assert (batch["labels"].dtype, batch["input_ids"].dtype) == (torch.float32, torch.int64)
-
-
-def test_the_ignored_label_is_no_label():
-    assert IGNORE == -100.0  # what the trainer counts by
-    with pytest.raises(ValueError, match="must lie between 0 and 1"):
-        item("1", labels=(IGNORE,))
-
-
-def dataset(renderer, items, drop: float, seed: int = 0) -> StepDataset:
-    return StepDataset(items, renderer, reference="worked", reference_drop=drop, seed=seed)
-
-
-def kept(data: StepDataset, epoch: int) -> list[bool]:
-    """Which items show their reference in an epoch: those that differ from the form without."""
-    data.epoch = epoch
-    without = dataset(data._renderer, data._items, drop=1.0)
-    return [data[index]["input_ids"] != without[index]["input_ids"] for index in range(len(data))]
-
-
-def test_reference_drop_of_zero_and_one(renderer, tokenizer):
-    items = [item(f"{index}") for index in range(20)]
-    assert all(kept(dataset(renderer, items, 0.0), 0))
-    always = tokenizer.decode(dataset(renderer, items, 1.0)[0]["input_ids"])
-    assert "There is no reference answer" in always
-    assert "1 + 1 = 2" not in always
-    assert "1 + 1 = 2" in tokenizer.decode(dataset(renderer, items, 0.0)[0]["input_ids"])
-
-
-def test_reference_drop_depends_on_seed_epoch_and_id_alone(renderer):
-    items = [item(f"{index}") for index in range(100)]
-    data = dataset(renderer, items, 0.5)
-    first = kept(data, 0)
-    assert 30 < sum(first) < 70
-    assert kept(data, 1) != first
-    assert kept(dataset(renderer, items, 0.5, seed=1), 0) != first
-    assert kept(dataset(renderer, items[::-1], 0.5), 0) == first[::-1]
-
-
-def test_soft_labels_and_weights_pass_through(renderer):
-    data = dataset(renderer, [item("1", steps=("2", "so 2"), labels=(0.7, 0.3), weight=0.25)], 0.0)
-    batch = collate([data[0]], pad_id=0)
-    assert batch["labels"][batch["labels"] != IGNORE].tolist() == pytest.approx([0.7, 0.3])
-    assert batch["weights"].tolist() == [0.25]
-
-
-def test_a_solution_that_is_too_long_is_refused_by_name(renderer):
-    long = item("long one", steps=["12345 " * 100], labels=[1.0])
-    with pytest.raises(RecordError, match=r"'long one'.*more than max_length 256"):
-        dataset(renderer, [item("1"), long], 0.0)
-
-
-def test_too_long_with_the_reference_alone_is_refused_too(tokenizer):
-    short = Renderer(tokenizer, RenderSettings(max_length=10_000))
-    length = len(short.render("1 + 1?", ["2"], "1 + 1 = 2").input_ids)
-    tight = Renderer(tokenizer, RenderSettings(max_length=length - 1))
-    with pytest.raises(RecordError, match="max_length"):
-        dataset(tight, [item("1")], 0.99)
-
-
-def test_leaks_are_found_through_case_punctuation_and_spaces():
-    items = [item("a", "What is  2+2?"), item("b", "What is 2 + 3?"), item("c", "WHAT is “2 2”")]
-    clean, leaked = separate_leaks(items, ["what is 2 + 2", "something else"])
-    assert [entry.id for entry in leaked] == ["a", "c"]
-    assert [entry.id for entry in clean] == ["b"]
-
-
-PROBLEMS = st.lists(st.integers(0, 30), min_size=1, max_size=60)
-
-
-@given(PROBLEMS, PROBLEMS, st.floats(0.05, 0.95), st.integers(0, 5))
-def test_split_is_disjoint_by_problem_and_stable(first, more, held_out, seed):
-    def made(numbers, prefix):
-        return [item(f"{prefix}{n}", f"Problem {k}{'?' * (n % 2)}") for n, k in enumerate(numbers)]
-
-    items = made(first, "a")
-    train, rest = split(items, held_out, seed)
-    assert sorted([*train, *rest], key=lambda x: x.id) == sorted(items, key=lambda x: x.id)
-    keys = [{entry.solution.problem.strip("?") for entry in side} for side in (train, rest)]
-    assert not keys[0] & keys[1]
-    # Adding data moves nothing.
-    larger_train, larger_rest = split([*made(more, "b"), *items], held_out, seed)
-    assert [entry for entry in larger_train if entry.id.startswith("a")] == train
-    assert [entry for entry in larger_rest if entry.id.startswith("a")] == rest
-
-
-def test_split_holds_out_about_its_share():
-    items = [item(str(index), f"Problem {index}") for index in range(2000)]
-    rest = split(items, 0.1, seed=0)[1]
-    assert 150 < len(rest) < 250
-    assert split(items, 0.1, seed=1)[1] != rest
 
 
 # ── runs ─────────────────────────────────────────────────────────────────────────────────────

@@ -1,8 +1,9 @@
-"""`prm verify`: each rule, the counts, and resuming."""
+"""`prm verify`: the files, the counts, and resuming."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -10,147 +11,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from prm import config, jsonl
 from prm.errors import ConfigError, RecordError, RunConflictError
 from prm.records import Annotation, Judgment, LabelledSolution, Rejection, Solution
-from verify.checker_pool import Comparison
-from verify.stage import Config, Rules, run, verify
+from verify.decision import Rules
+from verify.stage import Config, run
 
 ROOT = Path(__file__).parents[1]
-EQUAL = Comparison("equal", "number", "the numbers agree")
-DIFFERENT = Comparison("different", "number", "the numbers differ")
-UNKNOWN = Comparison("unknown", "timeout", "no verdict within 5 s")
-
-
-def annotation(*verdicts: tuple[float | None, ...], identity: str = "a") -> Annotation:
-    steps = tuple(f"step {index}" for index in range(len(verdicts[0])))
-    return Annotation(
-        solution=Solution(id=identity, problem="p", steps=steps),
-        judgments=tuple(
-            Judgment(judge=str(index), strategy="s", verdicts=cast)
-            for index, cast in enumerate(verdicts)
-        ),
-    )
-
-
-def decided(
-    item: Annotation, outcome: Comparison | None, **rules: object
-) -> LabelledSolution | Rejection:
-    [found] = verify([item], [outcome], Rules(**rules))  # type: ignore[arg-type]
-    return found
-
-
-def evidence(item: LabelledSolution | Rejection) -> dict[str, str]:
-    return {found.check: found.verdict for found in item.evidence}
-
-
-@pytest.mark.parametrize(
-    ("verdicts", "outcome", "weight", "checks"),
-    [
-        ((1.0, 1.0), EQUAL, 1.0, ("pass", "pass", "pass")),
-        ((1.0, 0.0), DIFFERENT, 1.0, ("fail", "pass", "pass")),
-        ((1.0, 0.0), EQUAL, 0.5, ("pass", "pass", "fail")),
-        ((0.5, 0.5), EQUAL, 1.0, ("pass", "pass", "pass")),
-        ((1.0, 1.0), UNKNOWN, 1.0, ("unknown",) * 3),
-        ((1.0, 0.0), UNKNOWN, 1.0, ("unknown",) * 3),
-        ((1.0, 1.0), None, 1.0, ("unknown",) * 3),
-        ((0.0, 0.0), None, 1.0, ("unknown",) * 3),
-    ],
-)
-def test_kept(
-    verdicts: tuple[float, ...], outcome: Comparison | None, weight: float, checks: tuple[str, ...]
-) -> None:
-    found = decided(annotation(verdicts), outcome)
-    assert isinstance(found, LabelledSolution)
-    assert found.labels == verdicts
-    assert found.weight == weight
-    assert evidence(found) == dict(
-        zip(("outcome", "all steps right", "right answer from right steps"), checks, strict=True)
-    )
-
-
-def test_all_right_with_a_wrong_answer_is_rejected() -> None:
-    item = annotation((1.0, 0.6))
-    found = decided(item, DIFFERENT)
-    assert isinstance(found, Rejection)
-    assert found.annotation == item
-    assert found.rule == "all_right_but_answer_wrong"
-    assert found.reason == "the answer is wrong, yet the lowest label is 0.60"
-    assert evidence(found)["all steps right"] == "fail"
-
-
-@pytest.mark.parametrize(
-    ("verdicts", "outcome", "rule"),
-    [
-        ((1.0, 1.0), DIFFERENT, "all_right_but_answer_wrong"),
-        ((1.0, 0.4), EQUAL, "wrong_step_but_answer_right"),
-    ],
-)
-def test_every_action_of_every_rule(
-    verdicts: tuple[float, ...], outcome: Comparison, rule: str
-) -> None:
-    item = annotation(verdicts)
-    kept = decided(item, outcome, **{rule: "keep"})
-    assert isinstance(kept, LabelledSolution)
-    assert kept.weight == 1.0
-    lighter = decided(item, outcome, **{rule: "down_weight", "down_weight": 0.25})
-    assert isinstance(lighter, LabelledSolution)
-    assert lighter.weight == 0.25
-    rejected = decided(item, outcome, **{rule: "reject"})
-    assert isinstance(rejected, Rejection)
-    assert rejected.rule == rule
-    assert evidence(kept) == evidence(lighter) == evidence(rejected)  # kept, not forgotten
-
-
-def test_a_step_without_a_vote_is_rejected() -> None:
-    found = decided(annotation((1.0, None, None), (1.0, 0.0, None)), EQUAL)
-    assert isinstance(found, Rejection)
-    assert (found.rule, found.reason) == ("step without a vote", "nobody voted on step 2")
-    nobody = Annotation(solution=annotation((1.0,)).solution, judgments=())
-    assert decided(nobody, None).reason == "nobody voted on step 0"  # type: ignore[union-attr]
-
-
-def test_votes_are_averaged_and_abstentions_left_out() -> None:
-    found = decided(annotation((1.0, None), (0.0, 0.9), (1.0, None)), UNKNOWN)
-    assert isinstance(found, LabelledSolution)
-    assert found.labels == (pytest.approx(2 / 3), 0.9)
-    assert found.agreement == (pytest.approx(2 / 3), 1.0)
-
-
-votes = st.none() | st.floats(0, 1)
-
-
-@settings(deadline=None)
-@given(
-    st.lists(
-        st.tuples(
-            st.lists(st.tuples(votes, votes), max_size=3),
-            st.sampled_from([EQUAL, DIFFERENT, UNKNOWN, None]),
-        ),
-        max_size=5,
-    ),
-    st.sampled_from(["keep", "down_weight", "reject"]),
-    st.sampled_from(["keep", "down_weight", "reject"]),
-)
-def test_every_annotation_comes_out_once(
-    items: list[tuple[list[tuple[float | None, ...]], Comparison | None]], one: str, other: str
-) -> None:
-    annotations = [
-        dataclasses.replace(
-            annotation((None, None), *cast),
-            solution=Solution(id=str(index), problem="p", steps=("x", "y")),
-        )
-        for index, (cast, _) in enumerate(items)
-    ]
-    rules = Rules(all_right_but_answer_wrong=one, wrong_step_but_answer_right=other)
-    found = list(verify(annotations, [outcome for _, outcome in items], rules))
-    assert [item.id for item in found] == [str(index) for index in range(len(items))]
-
-
-# The stage
 
 SPOILT = ("It is 3.", "The answer is 3.")
 
@@ -190,10 +58,34 @@ def test_counts_add_up(tmp_path: Path, chunk: int) -> None:
     assert counts.read == 9
     assert counts.written == len(kept) == 5
     assert counts.rejected == Counter(item.rule for item in rejected)
-    assert counts.rejected == {"all_right_but_answer_wrong": 1, "step without a vote": 3}
+    assert counts.rejected == {"all_right_but_answer_wrong": 1, "step_without_a_vote": 3}
     assert counts.read == counts.written + sum(counts.rejected.values())
     assert [item.id for item in kept] == ["s0", "s1", "s3", "s4", "s5"]
     assert [item.weight for item in kept] == [1.0, 1.0, 1.0, 0.5, 1.0]
+
+
+def test_the_summary_tells_what_each_check_said_and_did(tmp_path: Path) -> None:
+    solution = Solution(id="0", problem="p", steps=("2 + 2 = 5", "3 + 3 = 7"), answer="4")
+    items = [
+        Annotation(
+            solution=dataclasses.replace(solution, id=str(index), answer=("7", "8")[index % 2]),
+            judgments=(Judgment(judge="j", strategy="s", verdicts=(1.0, float(index < 3))),),
+        )
+        for index in range(4)
+    ]
+    jsonl.write(tmp_path / "annotations.jsonl", items)
+    settings = Config(out=str(tmp_path / "o"), annotations=str(tmp_path / "annotations.jsonl"))
+    counts = run(settings)
+    assert counts.corrected == {"false_equation_called_right": 4}
+    found = json.loads((tmp_path / "o" / "summary.json").read_text())
+    assert (found["kept"], found["lighter"], found["rejected"]) == (4, 2, {})
+    assert found["checks"]["outcome"] == {
+        **{"action": "keep", "passed": 2, "failed": 2, "unknown": 0, "labels": 0}
+    }
+    assert found["checks"]["false_equation_called_right"] == {
+        **{"action": "correct", "passed": 0, "failed": 4, "unknown": 0, "labels": 7}
+    }
+    assert found["checks"]["wrong_step_but_answer_right"]["failed"] == 2
 
 
 def test_finished_run_does_nothing_and_other_rules_are_refused(tmp_path: Path) -> None:
@@ -237,6 +129,9 @@ def test_torn_input_is_refused_before_anything_is_written(tmp_path: Path, cut: i
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("rules.down_weight=0.0", r"down_weight is 0\.0; it must lie in"),
+        ("rules.down_weight=.nan", r"down_weight is nan; it must lie in"),
+        ("rules.low_agreement=correct", "low_agreement cannot tell better labels"),
         ("chunk=0", "chunk is 0; it starts at 1"),
         ("rules.wrong_step_but_answer_right=drop", "Invalid value 'drop'"),
         ("rules.wrong_step=keep", "did you mean"),
@@ -245,13 +140,6 @@ def test_torn_input_is_refused_before_anything_is_written(tmp_path: Path, cut: i
 def test_refused_settings(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config.load(Config, None, ["out=o", "annotations=a", override])
-
-
-@pytest.mark.parametrize("weight", [0.0, -1.0, 1.1, float("nan")])
-def test_refused_weights(tmp_path: Path, weight: float) -> None:
-    with pytest.raises(ConfigError, match=r"down_weight is .*; it must lie in"):
-        run(made(tmp_path, rules=Rules(down_weight=weight)))
-    assert not (tmp_path / "out").exists()
 
 
 def test_killed_at_every_commit(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@ r"""The final answer of a solution, whatever style it is written in.
 Two kinds of evidence, in this order:
 
 1. Explicit marks, anywhere in the solution; of several, the one that stands last:
-   `\boxed{…}`, `\fbox{…}` or `\boxed 5`; `#### x`; a line `A: x`; `Answer: x`, `**Final
-   Answer** x`, "the answer is x".
-2. The last step alone, where nothing is marked: its last bold value (`**36**`), else its last
-   formula (`$…$`, `\(…\)`, `\[…\]`), else its last number.
+   `\boxed{…}`, `\fbox{…}` or `\boxed 5`; `#### x`; a line `A: x`; `<answer>x</answer>`;
+   `Answer: x`, `**Final Answer** x`, "the answer is x", `答案是 x`; "the correct choice is D".
+2. The end, where nothing is marked: the last step's last bold value (`**36**`), else its last
+   formula (`$…$`, `\(…\)`, `\[…\]`), date, time of day, interval or set, else its last number.
+   Where the last step holds none of these, the three before it are asked, the last first; the
+   rule then ends in `, earlier step`.
 
 A mark that holds nothing (a solution cut off after `A:`) is passed over. All patterns look at
 a bounded stretch per mark, so the time grows with the text's length only.
@@ -26,8 +28,20 @@ _BARE = re.compile(r"(?!\\(?:boxed|fbox))[^\s${}]{1,100}")
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _HASHES = re.compile(r"^[ \t]*####(?!#)[ \t]*([^\n]*)", re.MULTILINE)
 _LETTER = re.compile(r"^[ \t]*A:[ \t]*([^\n]*)", re.MULTILINE)
+_TAG = re.compile(r"<answer>([^<]{1,2000})</answer>", re.IGNORECASE)
+_CHOICE = r"\(?\\?\b([A-J])\b(?![.'’-]?\w)\)?"
+_CHOSEN = re.compile(
+    rf"\b(?:correct|right|best) (?:choice|option)(?: is|:)[\s:*$]*(?:option |choice )?"
+    rf"{_CHOICE}|\b(?:choice|option) {_CHOICE} is (?:the )?(?:correct|right|best)\b"
+    rf"|\b(?:choose|select|pick)s? (?:choice |option |answer )?{_CHOICE}"
+    r"|(?:故选|选) ?[:：]? ?([A-J])\b",
+    re.IGNORECASE,
+)
+_LAST_CHOICE = re.compile(rf"\b(?:option|choice) {_CHOICE}[.*\s]*$", re.IGNORECASE)
 _PHRASE = re.compile(
-    r"\banswers?\b(?:[^.\n:=]{0,60}?\s(?:is|are|equals)\b[ \t]*:?|[^.\n:=]{0,60}?[:=]"
+    r"答案(?:[是为]|[:：])[:：*\s]{0,8}|\bans(?:\.?[ \t]*[:=]|\.)[*_\s]{0,8}"
+    r"|\banswers?\b(?:[^.\n:=]{0,60}?\s(?:is|are|equals)\b[ \t]*:?"
+    r"|[^.\n:=]{0,60}?[:=]"
     r"|[ \t]*\*\*(?=[ \t]*\n))[*_\s]{0,8}",
     re.IGNORECASE,
 )
@@ -38,7 +52,18 @@ _NOT_AN_ANSWER = re.compile(
     r"(?:not|correct|incorrect|right|wrong|reasonable|consistent|clear(?:ly)?|valid)\b",
     re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"\.(?=\s+[A-Z]|\s*$)|[!?;](?=\s)|\n")
+_FILLER = re.compile(
+    r"(?:(?:therefore|thus|hence|then|so|simply|just|exactly|clearly|indeed|now|equal to|given by"
+    r"|approximately|about|roughly)\b,?\s*){1,3}(?=\S)",
+    re.IGNORECASE,
+)
+_ASIDE = re.compile(
+    r"[,;]?\s+(?:which|that|since|because|where|so|i\.e|as|when|if|after|approximately)\b"
+    r"|\s*(?:≈|\$?\\approx)|\s+\((?=[a-z])"
+)
+"""Where an answer ends and an explanation of it begins."""
+
+_SENTENCE_END = re.compile(r"(?<!\b[ap]\.m)(?<!\b[ap]\.M)\.(?=\s+[A-Z]|\s*$)|[!?;](?=\s)|[\n。]")
 _VALUE_START = re.compile(r"[-+−]?[\\$€£(\[]?[-+−]?(?:\d|\.\d)|\\|\$|\(|\[")
 _LIST_ITEM = re.compile(r"\d+[.)]\s|step\b", re.IGNORECASE)
 _MAX_WORDS = 8
@@ -57,6 +82,19 @@ _NUMBER = re.compile(
     r"(?:[0-9]{1,3}(?:,[0-9]{3})++(?![0-9])|[0-9]++|(?=\.[0-9]))(?:\.[0-9]++)?(?:/[0-9]++(?![/.0-9]))?(?!(?:st|nd|rd|th)\b)(?:\\?%)?"
 )
 
+_MONTH = r"(?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec)[a-z]{0,6}\.?"
+_CLOCK_OR_DATE = re.compile(
+    rf"\b{_MONTH} [0-9]{{1,2}}(?:st|nd|rd|th)?(?:,? [0-9]{{4}})?\b"
+    rf"|\b[0-9]{{1,2}}(?:st|nd|rd|th)? (?:of )?{_MONTH}(?:,? [0-9]{{4}}\b)?"
+    r"|\b[0-9]{4}-[0-9]{2}-[0-9]{2}\b"
+    r"|\b[0-9]{1,2}:[0-9]{2}(?: ?[AaPp]\.?[Mm]\b\.?)?|\b[0-9]{1,2} ?[AaPp]\.?[Mm]\b\.?"
+)
+_GROUP = re.compile(
+    r"(?<![\w)])(?:[(\[][^()\[\]{}\n]{1,80}[)\]]|\\?\{[^{}\n]{1,80}\\?\})(?=[.\s]*$)"
+)
+_LOOK_BACK = 3
+"""Steps before the last that may hold the answer where the last holds none."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -64,8 +102,8 @@ class Answer:
 
     Attributes:
         text: the answer as the solution writes it, without its mark; None where there is none.
-        rule: what found it (`boxed`, `####`, `A:`, `answer phrase`, `bold`, `formula`,
-            `last number`), or `none`.
+        rule: what found it (`boxed`, `####`, `A:`, `tag`, `answer phrase`, `choice`, `bold`,
+            `formula`, `date or time`, `group`, `last number`), or `none`.
         reason: why there is no answer, where there is none.
     """
 
@@ -79,13 +117,18 @@ def extract_answer(steps: Sequence[str]) -> Answer:
     text = _CALCULATOR.sub("", "\n".join(steps))
     if not text.strip():
         return Answer(None, "none", "the solution is blank")
-    finders = (_last_box, _last_hashes, _last_letter, _last_phrase)
+    finders = (_last_box, _last_hashes, _last_letter, _last_tag, _last_phrase, _last_choice)
     marks = [mark for finder in finders if (mark := finder(text)) is not None and mark[2]]
     if marks:
         _, rule, value = max(marks)
         return Answer(value, rule)
-    last = next(step for step in reversed(steps) if _CALCULATOR.sub("", step).strip())
-    return _from_last_step(_CALCULATOR.sub("", last))
+    plain = [line for step in steps if (line := _CALCULATOR.sub("", step)).strip()]
+    for back, step in enumerate(reversed(plain[-1 - _LOOK_BACK :])):
+        found = _from_step(step)
+        if found is not None:
+            rule, value = found
+            return Answer(value, rule if back == 0 else f"{rule}, earlier step")
+    return Answer(None, "none", "no answer is marked and the last steps hold no number")
 
 
 _Found = tuple[int, str, str]
@@ -107,6 +150,22 @@ def _last_letter(text: str) -> _Found | None:
     for match in reversed(list(_LETTER.finditer(text))):
         if match[1].strip():
             return match.start(), "A:", _clean(match[1])
+    return None
+
+
+def _last_tag(text: str) -> _Found | None:
+    for match in reversed(list(_TAG.finditer(text))):
+        if match[1].strip():
+            return match.start(), "tag", _clean(match[1])
+    return None
+
+
+def _last_choice(text: str) -> _Found | None:
+    for match in reversed(list(_CHOSEN.finditer(text))):
+        letter = next(group for group in match.groups() if group)
+        # Only a capital names an option: "choose a number".
+        if letter.isupper():
+            return match.start(), "choice", letter
     return None
 
 
@@ -149,12 +208,14 @@ def _phrase_value(window: str) -> str | None:
     """The answer at the start of what follows "the answer is", if it looks like one."""
     if _NOT_AN_ANSWER.match(window):
         return None
+    filler = _FILLER.match(window)
+    window = window[filler.end() :] if filler else window
     formula = _FORMULA.match(window)
     if formula:
         # `$5$ and $7$` belongs together; a sentence after the formula does not.
-        sentence = window[: _end_of_sentence(window, formula.end())]
+        sentence = _without_aside(window[: _end_of_sentence(window, formula.end())], formula.end())
         return _clean(sentence) if _words(sentence) <= _MAX_WORDS else _clean(formula[0])
-    sentence = window[: _end_of_sentence(window, 0)].strip()
+    sentence = _without_aside(window[: _end_of_sentence(window, 0)].strip(), 1)
     if not sentence:
         return None
     inner = _last_marked_value(sentence)
@@ -170,16 +231,33 @@ def _phrase_value(window: str) -> str | None:
     return _clean(sentence) if _words(sentence) <= 3 else None
 
 
-def _from_last_step(step: str) -> Answer:
+def _without_aside(sentence: str, start: int) -> str:
+    aside = _ASIDE.search(sentence, start)
+    return (
+        sentence[: aside.start()]
+        if aside and _NUMBER.search(sentence[: aside.start()])
+        else sentence
+    )
+
+
+def _from_step(step: str) -> tuple[str, str] | None:
+    """The rule and the value of what looks most like an answer in a step without marks."""
     inner = _last_marked_value(step)
     number = next(reversed(list(_NUMBER.finditer(step))), None)
     if inner is not None:
         rule, value, end = inner
         if rule == "bold" or number is None or number.start() < end:
-            return Answer(value, rule)
-    if number is not None:
-        return Answer(_clean(number[0]), "last number")
-    return Answer(None, "none", "no answer is marked and the last step holds no number")
+            return rule, value
+    moment = next(reversed(list(_CLOCK_OR_DATE.finditer(step))), None)
+    if moment is not None and (number is None or number.start() < moment.end()):
+        return "date or time", moment[0]
+    group = _GROUP.search(step, max(0, len(step) - 100))
+    if group is not None and "," in group[0] and re.search(r"\d", group[0]):
+        return "group", group[0]
+    chosen = _LAST_CHOICE.search(step, max(0, len(step) - 40))
+    if chosen is not None and chosen[1].isupper():
+        return "choice", chosen[1]
+    return None if number is None else ("last number", _clean(number[0]))
 
 
 def _last_marked_value(text: str) -> tuple[str, str, int] | None:
@@ -190,17 +268,34 @@ def _last_marked_value(text: str) -> tuple[str, str, int] | None:
             bold = match
     if bold is not None:
         return "bold", _clean(bold[1]), bold.end()
-    formula = None
-    for match in _FORMULA.finditer(text):
-        content = match[match.lastindex or 0]
-        if any(char.isdigit() for char in content):
-            formula = match
-    if formula is None:
+    formulas = [match for match in _FORMULA.finditer(text) if any(map(str.isdigit, match[0]))]
+    if not formulas:
         return None
-    content = formula[formula.lastindex or 0]
+    last = formulas[-1]
+    together = _joined(text, formulas)
+    if together is not None:
+        return "formula", together, last.end()
+    content = last[last.lastindex or 0]
     # A chain of equations ends in its result.
     value = re.split(r"(?<![<>!\\])=", content)[-1].strip() or content
-    return "formula", _clean(value), formula.end()
+    return "formula", _clean(value), last.end()
+
+
+def _joined(text: str, formulas: list[re.Match[str]]) -> str | None:
+    """`$x=1$ or $x=2$` at the end as one list; None where the last formula stands alone."""
+    start = len(formulas) - 1
+    gaps = []
+    while start > 0:
+        gap = text[formulas[start - 1].end() : formulas[start].start()]
+        if not re.fullmatch(r",?\s*(?:and|or)?\s*", gap):
+            break
+        gaps.append(gap.strip(" ,\n"))
+        start -= 1
+    if not gaps or gaps[0] not in ("and", "or"):
+        return None
+    contents = [match[match.lastindex or 0].strip() for match in formulas[start:]]
+    # "For $x=1$ and $y=2$" with one name or none is a list of values, else of equations.
+    return ", ".join(contents) if len({text.count("=") for text in contents}) == 1 else None
 
 
 def _end_of_sentence(text: str, start: int) -> int:

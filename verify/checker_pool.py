@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 START_LIMIT_S = 120.0
 """How long a worker may take to import its libraries, on a slow or busy machine."""
@@ -40,33 +42,34 @@ class Comparison:
 
 
 class _Worker:
-    """One process and at most one request at a time; start, ask, kill."""
+    """One process and at most one request at a time; start, ask, kill.
+
+    The process is a group of two: one that keeps the libraries loaded, and its child, which
+    answers (see `worker`). A late or dead child is replaced by a fork, in milliseconds.
+    """
 
     def __init__(self, memory_bytes: int) -> None:
         script = str(Path(__file__).with_name("worker.py"))
-        # `-P` keeps this folder's modules from shadowing others on the worker's path.
+        # `-P` keeps this folder's modules from shadowing others on the worker's path. A group of
+        # their own, so that one signal ends both processes.
         self.process = subprocess.Popen(
             [sys.executable, "-P", script, str(memory_bytes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            start_new_session=True,
         )
-        hello, _ = self._read(START_LIMIT_S)
-        if not hello or not json.loads(hello).get("ready"):
+        self._requests = 0
+        hello = self._read(START_LIMIT_S, self.process.kill)
+        if not hello or not hello.get("ready"):
             self.kill()
-            reason = json.loads(hello).get("reason") if hello else "it ended or took too long"
+            reason = hello.get("reason") if hello else "it ended or took too long"
             raise RuntimeError(f"the answer checker's worker did not start: {reason}")
 
-    def _read(self, limit_s: float) -> tuple[str, bool]:
-        """The next line, and whether the limit passed; a worker that is late is killed."""
+    def _read(self, limit_s: float, expire: Callable[[], object]) -> dict[str, Any] | None:
+        """The next message, None where the process ended; `expire` is called when time is up."""
         assert self.process.stdout is not None
-        expired = threading.Event()
-
-        def expire() -> None:
-            expired.set()
-            self.process.kill()
-
         timer = threading.Timer(max(limit_s, 0.0), expire)
         timer.daemon = True
         timer.start()
@@ -75,26 +78,55 @@ class _Worker:
         finally:
             timer.cancel()
             timer.join()
-        return (line if line.endswith("\n") else ""), expired.is_set()
+        return json.loads(line) if line.endswith("\n") else None
 
     def ask(self, a: str, b: str, deadline_s: float) -> Comparison:
         assert self.process.stdin is not None
+        self._requests += 1
+        number = self._requests
         try:
-            request = {"a": a, "b": b, "cpu_s": deadline_s + 2}
+            request = {"id": number, "a": a, "b": b, "cpu_s": deadline_s + 2}
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
         except OSError:
             self.kill()
             return Comparison("unknown", "crash", "the checking process had died")
-        line, late = self._read(deadline_s)
-        if line:
-            return Comparison(**json.loads(line))
-        self.kill()
-        if late:
+        late = threading.Event()
+
+        def expire() -> None:
+            late.set()
+            if self.process.poll() is None:
+                self.process.send_signal(signal.SIGUSR1)
+            else:
+                self.kill_group()
+
+        message = self._read(START_LIMIT_S, self.kill_group)
+        if message is not None and message.get("taken") != number:
+            # The child was killed by someone else, perhaps with the request in its hands.
+            message = None
+        if message is not None:
+            message = self._read(deadline_s, expire)
+        if message is None:
+            self.kill()
+            return Comparison("unknown", "crash", "the checking process died")
+        in_time = message.pop("id", None) == number
+        if late.is_set() and in_time:
+            # The verdict came as the signal left: wait for the next child, or the signal might
+            # meet the next request.
+            self._read(START_LIMIT_S, self.kill_group)
+        if in_time:
+            return Comparison(**message)
+        if late.is_set():
             return Comparison("unknown", "timeout", f"no verdict within {deadline_s:g} s")
         return Comparison("unknown", "crash", "the checking process died")
 
+    def kill_group(self) -> None:
+        """End both processes; whoever reads from them sees their end."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
     def kill(self) -> None:
+        self.kill_group()
         self.process.kill()
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout):
@@ -128,7 +160,7 @@ class CheckerPool:
         self._running: set[_Worker] = set()
         self._closed = False
 
-    def check(self, a: str, b: str, deadline_s: float = 5.0) -> Comparison:
+    def check(self, a: str, b: str, deadline_s: float = 2.0) -> Comparison:
         """Compare two formulas in a worker, for at most that long once it has one to itself."""
         with self._worker() as worker:
             return worker.ask(a, b, deadline_s)
@@ -169,7 +201,7 @@ class CheckerPool:
             running = list(self._running)
         # Those at work are only killed: the thread that reads from one cleans up after it.
         for worker in running:
-            worker.process.kill()
+            worker.kill_group()
             worker.process.wait()
         idle: list[_Worker | None] = []
         with contextlib.suppress(queue.Empty):

@@ -1,59 +1,59 @@
-"""Whether two answers mean the same: equal, different, or unknown with a reason.
+r"""Whether two answers mean the same: equal, different, or unknown with a reason.
 
-A wrong label costs more than a missing one, so "different" is said only where it is shown.
-From cheap to dear, each rule hands on what it cannot decide:
+A wrong label costs more than a missing one, so "equal" and "different" are said only where they
+are shown. `comparison` holds the rules; here they meet the processes of `checker_pool`, a memory
+of pairs seen before, threads and asyncio.
 
-1. `exact`: the same text, or the same after `verify.notation` removed what has no value.
-2. `units`: both name a unit, and not the same: unknown, nothing is converted.
-3. `number`: both are plain numbers; compared exactly, with no tolerance.
-4. `text`: both are plain text.
-5. `guard`: too long, too deep or too big to parse: unknown.
-6. `list`: tuples and intervals item by item in order, sets and bare lists in any order.
-7. `unparsed`: words and digits mixed, which a formula parser would misread: unknown.
-8. `math-verify`: computer algebra in a killable process (`timeout`, `crash`, `error`,
-   `unproven`: unknown).
+Conventions:
 
-Conventions, those of the MATH data set: a unit or a percent sign that only one side has is
-dropped, so `50%` equals `50`; it also equals `0.5`, its value. The relation is reflexive and
-symmetric, but with percents, units and the six decimals that math-verify compares irrational
-numbers by, it is not transitive.
+- A unit or a percent sign that only one side has is dropped, so `50%` equals `50`; it also equals
+  `0.5`, its value. Two units of one dimension are converted (60 minutes are an hour); `1 hour`
+  and `60` is unknown. A noun behind a number (`3 apples`) is a unit. `90°` is 90 and π/2.
+- Numbers are exact: `0.333` is not `1/3`. An irrational number and a decimal that rounds it to
+  five places or more: unknown.
+- `x=5` is 5, `y=2x+1` is `2x+1`; equations are the same up to a constant factor.
+- A bare list and a set have no order, a tuple has; a set counts no item twice. A list without
+  brackets may stand for a tuple in the same order.
+- `(1,2)` is a pair or an open interval, `[1,2]` a list or a closed one: which, is unknown.
+- `12_7` is 12 and 9. `\log` is base ten or natural, `1/2x` a half of x or one over 2x: a verdict
+  needs both. Fractions are equal where they are as functions: `(x^2-1)/(x-1)` is `x+1`.
+- A letter of multiple choice with or without its content is the choice (`C. 12` is `C`, and 12);
+  `C` and `12` is unknown. Case does not count in words.
+- Words differ only within a closed class (yes and no, days, colours) or as two single names.
+
+The relation is reflexive (but for an empty answer) and symmetric; with percents, units and
+choices it is not transitive.
 """
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 from verify.answers import extract_answer
 from verify.checker_pool import CheckerPool, Comparison
-from verify.notation import (
-    MAX_CHARS,
-    Quantity,
-    misread,
-    normalise,
-    plain_text,
-    read,
-    split_list,
-    too_big,
-)
+from verify.comparison import compare
 
-__all__ = ["CheckerPool", "Comparison", "equivalent", "equivalent_many", "grade"]
-
-MAX_ITEMS = 20
-"""Items of a list that are compared one with another."""
-
-_Ask = Callable[[str, str], Comparison]
+__all__ = [
+    "CheckerPool",
+    "Comparison",
+    "equivalent",
+    "equivalent_async",
+    "equivalent_many",
+    "grade",
+]
 
 
 def equivalent(
-    a: str, b: str, *, deadline_s: float = 5.0, pool: CheckerPool | None = None
+    a: str, b: str, *, deadline_s: float = 2.0, pool: CheckerPool | None = None
 ) -> Comparison:
-    """Compare two answers; never raises on their text.
+    """Compare two answers; never raises on their text. Threads may share the pool.
 
     Args:
         deadline_s: seconds that computer algebra may take; beyond, the verdict is unknown.
@@ -63,7 +63,7 @@ def equivalent(
     Raises:
         RuntimeError: the checker's process cannot start.
     """
-    # In one order, so that the relation is symmetric whatever the rules below do.
+    # In one order, so that the relation is symmetric whatever the rules do.
     first, second = sorted((a, b))
     if pool is not None:
         return _decide(first, second, deadline_s, pool)
@@ -73,8 +73,28 @@ def equivalent(
         return crashed.comparison
 
 
+async def equivalent_async(
+    a: str, b: str, *, deadline_s: float = 2.0, pool: CheckerPool | None = None
+) -> Comparison:
+    """`equivalent` for asyncio: the event loop goes on while a process computes.
+
+    Cheap pairs are decided at once. As many comparisons as the pool has workers run at a time; one
+    that is cancelled leaves its worker to finish or to be killed at its deadline.
+    """
+    first, second = sorted((a, b))
+    try:
+        return compare(first, second, _needs_process)
+    except _NeedsProcessError:
+        pass
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(
+        _shared_threads(),
+        lambda: equivalent(first, second, deadline_s=deadline_s, pool=pool),
+    )
+
+
 def equivalent_many(
-    pairs: Iterable[tuple[str, str]], *, deadline_s: float = 5.0, pool: CheckerPool | None = None
+    pairs: Iterable[tuple[str, str]], *, deadline_s: float = 2.0, pool: CheckerPool | None = None
 ) -> list[Comparison]:
     """Compare many pairs, in their order, with all workers of the pool at once.
 
@@ -86,7 +106,7 @@ def equivalent_many(
     hard = []
     for pair in dict.fromkeys(pairs):
         try:
-            known[pair] = _compare(*pair, _needs_process)
+            known[pair] = compare(*pair, _needs_process)
         except _NeedsProcessError:
             hard.append(pair)
     if hard:
@@ -98,12 +118,12 @@ def equivalent_many(
     return [known[pair] for pair in pairs]
 
 
-def grade(steps: Sequence[str], answer: str, *, deadline_s: float = 5.0) -> Comparison:
-    """Compare the final answer of a solution with the true one.
+def grade(solution: str | Sequence[str], answer: str, *, deadline_s: float = 2.0) -> Comparison:
+    """Compare the final answer of a solution, a text or its steps, with the true one.
 
     Unknown by the rule `no answer` where the solution has none.
     """
-    found = extract_answer(steps)
+    found = extract_answer([solution] if isinstance(solution, str) else solution)
     if found.text is None:
         return Comparison("unknown", "no answer", found.reason or "no answer found")
     return equivalent(found.text, answer, deadline_s=deadline_s)
@@ -121,123 +141,7 @@ def _decide(a: str, b: str, deadline_s: float, pool: CheckerPool | None) -> Comp
             return Comparison("unknown", "timeout", f"no verdict within {deadline_s:g} s")
         return (pool or _shared_pool()).check(left, right, rest)
 
-    return _compare(a, b, ask)
-
-
-def _compare(a: str, b: str, ask: _Ask) -> Comparison:
-    if not a.strip() or not b.strip():
-        return Comparison("unknown", "empty", "an answer is empty")
-    if a == b:
-        return Comparison("equal", "exact", "the same text")
-    if max(len(a), len(b)) > MAX_CHARS:
-        return Comparison("unknown", "guard", f"an answer has more than {MAX_CHARS} characters")
-    return _compare_normal(normalise(a), normalise(b), ask)
-
-
-def _compare_normal(a: str, b: str, ask: _Ask) -> Comparison:
-    if not a or not b:
-        return Comparison("unknown", "empty", "an answer holds nothing but notation")
-    if a == b:
-        return Comparison("equal", "exact", "the same up to notation")
-    left, right = read(a), read(b)
-    if not left.body or not right.body:
-        return Comparison("unknown", "empty", "an answer is nothing but a unit")
-    if left.unit and right.unit and left.unit != right.unit:
-        return Comparison(
-            "unknown", "units", f"units differ: {left.unit!r} and {right.unit!r} are not converted"
-        )
-    if left.body == right.body:
-        return Comparison("equal", "exact", "the same up to notation and units")
-    if left.number is not None and right.number is not None:
-        return _compare_numbers(left, right)
-    words = plain_text(a), plain_text(b)
-    if words[0] is not None and words[1] is not None:
-        return _compare_texts(words[0], words[1])
-    for side in (left, right):
-        reason = too_big(side.body)
-        if reason:
-            return Comparison("unknown", "guard", reason)
-    as_lists = _compare_lists(left.body, right.body, ask)
-    if as_lists is not None:
-        return as_lists
-    for side in (left, right):
-        reason = misread(side.body)
-        if reason:
-            return Comparison("unknown", "unparsed", reason)
-    return ask(left.body, right.body)
-
-
-def _compare_numbers(left: Quantity, right: Quantity) -> Comparison:
-    assert left.number is not None
-    assert right.number is not None
-    if left.number == right.number:
-        return Comparison("equal", "number", "the same number")
-    for percent, plain in ((left, right), (right, left)):
-        if percent.unit == "%" and not plain.unit and percent.number == 100 * (plain.number or 0):
-            return Comparison("equal", "number", "a percentage and its value")
-    return Comparison("different", "number", "the numbers differ")
-
-
-def _compare_texts(left: str, right: str) -> Comparison:
-    if left == right:
-        return Comparison("equal", "text", "the same words")
-    shorter, longer = sorted((left, right), key=len)
-    if shorter in longer or (len(shorter) == 1 and len(longer) > 2):
-        # "Anna" may be "Anna Smith", and "B" may stand for the choice that the other names.
-        return Comparison("unknown", "text", "one text may stand for the other")
-    if sorted(left.replace(" ", "")) == sorted(right.replace(" ", "")):
-        return Comparison("unknown", "text", "the same letters, perhaps a product")
-    return Comparison("different", "text", "the texts differ")
-
-
-def _compare_lists(a: str, b: str, ask: _Ask) -> Comparison | None:
-    """The verdict on two lists; None where one is no list, or only the whole can tell."""
-    left, right = split_list(a), split_list(b)
-    if left is None or right is None:
-        return None
-    if len(left[1]) != len(right[1]):
-        if r"\pm" in a + b or "..." in a + b or r"\dots" in a + b or r"\ldots" in a + b:
-            return Comparison("unknown", "list", "a list is abbreviated")
-        return Comparison("different", "list", f"{len(left[1])} items and {len(right[1])} items")
-    if len(left[1]) > MAX_ITEMS:
-        return Comparison("unknown", "guard", f"a list of more than {MAX_ITEMS} items")
-    sets = ("", r"\{")
-    if left[0] in sets and right[0] in sets:
-        return _match_items(left[1], right[1], ask)
-    found = [_compare_normal(x, y, ask) for x, y in zip(left[1], right[1], strict=True)]
-    verdicts = {item.verdict for item in found}
-    same_brackets = (left[0], left[2]) == (right[0], right[2])
-    if verdicts == {"equal"}:
-        if same_brackets or left[0] == "" or right[0] == "":
-            return Comparison("equal", "list", "the same items in the same order")
-        return Comparison("unknown", "list", "the same items in other brackets")
-    if "different" in verdicts and (
-        same_brackets or (left[0] not in sets and right[0] not in sets)
-    ):
-        return Comparison("different", "list", "an item differs")
-    return next(
-        (item for item in found if item.verdict == "unknown"),
-        Comparison("unknown", "list", "the brackets leave the order open"),
-    )
-
-
-def _match_items(left: list[str], right: list[str], ask: _Ask) -> Comparison:
-    rest = list(right)
-    open_question: Comparison | None = None
-    unmatched = False
-    for item in left:
-        for other in sorted(rest, key=item.__ne__):
-            found = _compare_normal(item, other, ask)
-            if found.verdict == "equal":
-                rest.remove(other)
-                break
-            if found.verdict == "unknown":
-                open_question = open_question or found
-        else:
-            unmatched = True
-    if not unmatched:
-        return Comparison("equal", "list", "the same items")
-    return open_question or Comparison("different", "list", "an item has no counterpart")
+    return compare(a, b, ask)
 
 
 class _NeedsProcessError(Exception):
@@ -258,13 +162,14 @@ class _NotRememberedError(Exception):
 @lru_cache(maxsize=16_384)
 def _remembered(a: str, b: str, deadline_s: float) -> Comparison:
     comparison = _decide(a, b, deadline_s, None)
-    if comparison.rule == "crash":
-        # A process may have died for reasons of its own; the next try may succeed.
+    if comparison.rule in ("crash", "timeout"):
+        # A process may have died or been slow for reasons of its own; the next try may succeed.
         raise _NotRememberedError(comparison)
     return comparison
 
 
 _shared: CheckerPool | None = None
+_threads: ThreadPoolExecutor | None = None
 _shared_lock = threading.Lock()
 
 
@@ -276,6 +181,15 @@ def _shared_pool() -> CheckerPool:
         return _shared
 
 
+def _shared_threads() -> ThreadPoolExecutor:
+    """The threads in which asyncio's comparisons wait for a worker."""
+    global _threads
+    with _shared_lock:
+        if _threads is None:
+            _threads = ThreadPoolExecutor(8, thread_name_prefix="answers")
+        return _threads
+
+
 def _close_shared() -> None:
     if _shared is not None:
         _shared.close()
@@ -283,8 +197,8 @@ def _close_shared() -> None:
 
 def _forget_shared() -> None:
     """A forked child must not talk over its parent's pipes."""
-    global _shared, _shared_lock
-    _shared, _shared_lock = None, threading.Lock()
+    global _shared, _shared_lock, _threads
+    _shared, _threads, _shared_lock = None, None, threading.Lock()
 
 
 atexit.register(_close_shared)

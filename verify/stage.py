@@ -6,40 +6,18 @@ annotations ──votes──▶ soft labels ──checks──▶ labelled.json
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Literal
+from itertools import chain, islice
 
 from prm import jsonl
 from prm.config import MAY_CHANGE
-from prm.errors import ConfigError
 from prm.progress import bar
-from prm.records import Annotation, Evidence, LabelledSolution, Rejection
+from prm.records import Annotation, LabelledSolution, Rejection
 from prm.run import Counts, Run, fingerprint
-from verify import votes
-from verify.checker_pool import Comparison
-from verify.checks import check_all_right, check_outcome, check_wrong_step
+from verify.decision import Rules, decide
 from verify.outcomes import outcomes
+from verify.summary import summarize
 from verify.votes import Voting
-
-Action = Literal["keep", "down_weight", "reject"]
-
-
-@dataclass
-class Rules:
-    """What happens to a solution on which a check fails.
-
-    Attributes:
-        all_right_but_answer_wrong: some step must be wrong, and nobody found it.
-        wrong_step_but_answer_right: errors may cancel or be taken back, so trust less.
-        down_weight: the weight that `down_weight` gives.
-    """
-
-    all_right_but_answer_wrong: Action = "reject"
-    wrong_step_but_answer_right: Action = "down_weight"
-    down_weight: float = 0.5
 
 
 @dataclass
@@ -47,7 +25,8 @@ class Config:
     """`prm verify`.
 
     Attributes:
-        out: the run folder; gets `labelled.jsonl` and `rejected.jsonl`.
+        out: the run folder; gets `labelled.jsonl`, `rejected.jsonl`, and `summary.json`, which
+            counts what each check said and did.
         annotations: what `prm annotate` left.
         voting: how votes become labels.
         rules: see `Rules`.
@@ -65,67 +44,8 @@ class Config:
             raise ValueError(f"chunk is {self.chunk}; it starts at 1")
 
 
-def verify(
-    annotations: Iterable[Annotation],
-    compared: Iterable[Comparison | None],
-    rules: Rules,
-    voting: Voting | None = None,
-) -> Iterator[LabelledSolution | Rejection]:
-    """Label each annotation, or reject it with the rule and the reason.
-
-    Args:
-        annotations: solutions with votes.
-        compared: for each the comparison of its final answer with the reference answer, None
-            where there is no reference answer.
-        rules: what a failed check means.
-        voting: how votes become labels; None averages them.
-    """
-    for annotation, outcome in zip(annotations, compared, strict=True):
-        yield _decide(annotation, check_outcome(outcome), rules, voting or Voting())
-
-
-def _decide(
-    annotation: Annotation, outcome: Evidence, rules: Rules, voting: Voting
-) -> LabelledSolution | Rejection:
-    ballot = votes.count(annotation.judgments, len(annotation.solution.steps), voting.weights)
-    labels = tuple(label for label in ballot.labels if label is not None)
-    if len(labels) < len(ballot.labels):
-        missing = ballot.labels.index(None)
-        reason = f"nobody voted on step {missing}"
-        return Rejection(
-            annotation=annotation, rule="step without a vote", reason=reason, evidence=(outcome,)
-        )
-    if voting.labels == "hard":
-        labels = tuple(float(label >= 0.5) for label in labels)
-    all_right = check_all_right(labels, outcome)
-    wrong_step = check_wrong_step(labels, outcome)
-    evidence = (outcome, all_right, wrong_step)
-    actions = {
-        "all_right_but_answer_wrong": (all_right, rules.all_right_but_answer_wrong),
-        "wrong_step_but_answer_right": (wrong_step, rules.wrong_step_but_answer_right),
-    }
-    weight = 1.0
-    for rule, (check, action) in actions.items():
-        if check.verdict != "fail" or action == "keep":
-            continue
-        if action == "reject":
-            return Rejection(
-                annotation=annotation, rule=rule, reason=check.reason, evidence=evidence
-            )
-        weight *= rules.down_weight
-    return LabelledSolution(
-        solution=annotation.solution,
-        labels=labels,
-        agreement=tuple(share for share in ballot.agreement if share is not None),
-        weight=weight,
-        evidence=evidence,
-    )
-
-
 def run(config: Config) -> Counts:
     """Verify a file of annotations; resumes where an earlier attempt stopped."""
-    if not 0.0 < config.rules.down_weight <= 1.0:
-        raise ConfigError(f"rules.down_weight is {config.rules.down_weight}; it must lie in (0, 1]")
     inputs = {"annotations": fingerprint(config.annotations)}
     with Run(config.out, "verify", config, inputs) as folder:
         if folder.counts is not None:
@@ -141,12 +61,21 @@ def run(config: Config) -> Counts:
             with bar("verify", total, done=len(done)) as shown:
                 while chunk := list(islice(todo, config.chunk)):
                     compared = outcomes([item.solution for item in chunk])
-                    decided = list(verify(chunk, compared, config.rules, config.voting))
+                    decided = list(decide(chunk, compared, config.rules, config.voting))
                     rejected.write(item for item in decided if isinstance(item, Rejection))
                     kept.write(item for item in decided if isinstance(item, LabelledSolution))
                     shown.update(len(chunk))
             kept.commit()
             rejected.commit()
-        reasons = Counter(item.rule for item in jsonl.read(rejected.path, Rejection))
-        counts = Counts(read=total, written=total - reasons.total(), rejected=dict(reasons))
-        return folder.finish(counts, ["labelled.jsonl", "rejected.jsonl"])
+        summary = summarize(
+            chain(jsonl.read(kept.path, LabelledSolution), jsonl.read(rejected.path, Rejection)),
+            config.rules,
+        )
+        jsonl.write_text(folder.path("summary.json"), summary.json())
+        counts = Counts(
+            read=total,
+            written=summary.kept,
+            rejected=summary.rejected,
+            corrected=summary.corrected,
+        )
+        return folder.finish(counts, ["labelled.jsonl", "rejected.jsonl", "summary.json"])

@@ -95,6 +95,21 @@ def check_values(
     ]
 
 
+def met_results(steps: Sequence[str], reference: str) -> tuple[list[set[Fraction]], set[Fraction]]:
+    """The results of a worked reference, and which of them each step works out.
+
+    Returns:
+        For each step the results that it works out, up to rounding and conversions, empty where
+        it works out any value besides them; and all results of the reference's equations.
+    """
+    results = {claim.value for claim in _claims(reference) if claim.worked}
+    met = []
+    for step in steps:
+        worked = {claim.value for claim in _claims(step) if claim.worked}
+        met.append(worked if all(_among(value, results) for value in worked) else set())
+    return met, results
+
+
 def _known(problem: str, reference: str) -> _Known:
     stated = numbers(reference)
     claimed = {claim.value for claim in _claims(reference)}

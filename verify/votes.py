@@ -51,6 +51,15 @@ def require_weights(weights: Mapping[str, float]) -> None:
             raise ValueError(f"the weight of {strategy!r} is {weight}; it starts at 0")
 
 
+def labels_of(judgments: Sequence[Judgment], steps: int, voting: Voting) -> Ballot:
+    """The outcome of a vote, as `voting` has it."""
+    ballot = count(judgments, steps, voting.weights)
+    if voting.labels == "soft":
+        return ballot
+    hard = tuple(None if label is None else float(label >= 0.5) for label in ballot.labels)
+    return Ballot(hard, ballot.agreement)
+
+
 def count(
     judgments: Sequence[Judgment], steps: int, weights: Mapping[str, float] | None = None
 ) -> Ballot:

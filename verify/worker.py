@@ -1,29 +1,40 @@
-"""The process that compares two answers by computer algebra.
+"""The process that compares two formulas to many digits or by computer algebra.
 
-Run as a script, never imported by the framework: `verify.checker_pool` starts it, sends one
-JSON line per comparison and kills it when it takes too long. It speaks first (`{"ready":
-true}`), answers each request with one line, and ends with its input.
+Run as a script, never imported by the framework: `verify.checker_pool` starts it and speaks with it
+by lines of JSON. It loads the libraries once, then forks; the child answers, the parent waits for
+it and forks the next one when it dies, within milliseconds and not the second that the libraries
+take. SIGUSR1 to the parent kills the child: so the pool ends a comparison that is late.
 
-    request   {"a": "…", "b": "…", "cpu_s": 7}
-    answer    {"verdict": "equal" | "different" | "unknown", "rule": "…", "reason": "…"}
+    child     {"ready": true}                                     at its start
+    request   {"id": 3, "a": "…", "b": "…", "cpu_s": 7}
+    child     {"taken": 3}                                        before it begins
+    child     {"id": 3, "verdict": "equal", "rule": "…", "reason": "…"}
 
-math-verify's own timeouts turn into False, a wrong label, so they are off; and a False of its
-is believed for numbers and formulas only where their difference is shown to be non-zero.
+A `ready` behind a `taken` says that the child died over that request. Both end with their input.
+
+math-verify's own timeouts turn into False, a wrong label, so they are off; and its verdicts are
+believed only where the values of the formulas bear them out.
 """
 
 from __future__ import annotations
 
-import cmath
 import contextlib
+import functools
 import json
 import logging
 import os
+import re
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
-_POINTS = (1.37, 2.71, 0.59)
-"""Where formulas with unknowns are compared; arbitrary, positive and off the usual roots."""
+_WARM_UP = (
+    (r"\sum_{k=1}^{3} k", r"\int_0^1 x dx"),
+    (r"\sin 2x+\sqrt{3}", r"2\sin x\cos x"),
+    (r"\log_2 3", "2^{1/2}"),
+)
+"""Compared once before the fork, so that no first comparison pays for lazy imports."""
 
 
 def _limit(memory_bytes: int) -> None:
@@ -34,6 +45,7 @@ def _limit(memory_bytes: int) -> None:
         with contextlib.suppress(ValueError, OSError):
             _, hard = resource.getrlimit(resource.RLIMIT_AS)
             resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, hard))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _limit_cpu(seconds: float) -> None:
@@ -48,8 +60,9 @@ def _limit_cpu(seconds: float) -> None:
             resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
+@functools.lru_cache(maxsize=256)
 def _parse(text: str) -> Any:
-    """The SymPy object that the whole text means, or None."""
+    """The SymPy object that the whole text means, or None; kept, as references occur again."""
     from math_verify import LatexExtractionConfig, parse
 
     # `first_match`: if the whole does not parse, never settle for a part of it.
@@ -63,77 +76,124 @@ def _parse(text: str) -> Any:
     return found[0] if found else None
 
 
-def _differ(a: Any, b: Any) -> bool | None:
-    """Whether two formulas take different values; None where that cannot be told."""
-    symbols = sorted(a.free_symbols | b.free_symbols, key=str)
-    close = 0
-    for shift in range(len(_POINTS)):
-        point = {
-            symbol: _POINTS[shift] + 0.311 * index * (shift + 1)
-            for index, symbol in enumerate(symbols)
-        }
-        left, right = (complex(side.doit().evalf(30, subs=point)) for side in (a, b))
-        if cmath.isinf(left) or cmath.isinf(right):
-            return left != right
-        gap, size = abs(left - right), max(abs(left), abs(right))
-        if gap > 1e-7 * max(size, 1e-7):
+def _compare_values(a: str, b: str) -> tuple[str, str, str]:
+    """Compare by values of many digits, in every way in which the two can be read."""
+    from verify import evaluation
+    from verify.formulas import read_both
+
+    found = [evaluation.compare(*trees) for trees in read_both(a, b)]
+    verdicts = {verdict for verdict, _ in found}
+    if len(verdicts) > 1:
+        return "unknown", "values", "a formula can be read in two ways"
+    verdict, reason = found[0]
+    if verdict == "different":
+        decimal = re.fullmatch(r"[-+]?\d*\.(\d{5,})", a) or re.fullmatch(r"[-+]?\d*\.(\d{5,})", b)
+        gap = evaluation.decimal_gap(*read_both(a, b)[0]) if decimal else None
+        if decimal and gap is not None and gap < 10.0 ** -len(decimal[1]):
+            return "unknown", "values", "a decimal that may be rounded from the other side"
+    return verdict, "values", reason
+
+
+def _compare_algebra(a: str, b: str) -> tuple[str, str, str]:
+    """Sums, integrals and limits, by math-verify, where the values bear it out."""
+    from math_verify import verify
+    from sympy import Expr
+
+    for side in (a, b):
+        if re.search(r"\\(?:sum|prod|lim)", side) and _has_open_sum(side):
+            return "unknown", "unparsed", "where a sum or limit ends is open"
+    left, right = _parse(a), _parse(b)
+    if not isinstance(left, Expr) or not isinstance(right, Expr):
+        return "unknown", "unparsed", "an answer is not a formula that parses"
+    if left.free_symbols or right.free_symbols:
+        return "unknown", "unproven", "a sum, integral or limit with unknowns"
+    same = verify([left], [right], timeout_seconds=None, raise_on_error=True)
+    values = [complex(side.doit().evalf(30)) for side in (left, right)]
+    gap = abs(values[0] - values[1])
+    size = max(map(abs, values), default=0.0)
+    if same and gap <= 1e-12 * max(size, 1e-3):
+        return "equal", "math-verify", "the formulas are equal"
+    if not same and gap > 1e-7 * max(size, 1e-7):
+        return "different", "math-verify", "the formulas differ"
+    return "unknown", "unproven", "neither proved equal nor different"
+
+
+def _has_open_sum(text: str) -> bool:
+    """Whether a plus or minus stands outside all braces and brackets."""
+    depth = 0
+    for char in text:
+        depth += (char in "({[") - (char in ")}]")
+        if depth == 0 and char in "+-":
             return True
-        close += gap <= 1e-7 * max(size, 1e-7)
-    return False if close == len(_POINTS) else None
+    return False
 
 
 def _compare(a: str, b: str) -> tuple[str, str, str]:
-    from math_verify import verify
-    from sympy import Expr, simplify
-
-    left, right = _parse(a), _parse(b)
-    if left is None or right is None:
-        return "unknown", "unparsed", "an answer is not a formula that parses"
-    for gold, target in ((left, right), (right, left)):
-        if verify([gold], [target], timeout_seconds=None, raise_on_error=True):
-            return "equal", "math-verify", "the formulas are equal"
-    if isinstance(left, Expr) and isinstance(right, Expr):
-        try:
-            differ = _differ(left, right)
-        except (ArithmeticError, TypeError, ValueError):
-            differ = None
-        # math-verify compares a single symbol by its name only: `x` and `2x-x` differ for it.
-        if differ is False and simplify(left.doit() - right.doit()) == 0:
-            return "equal", "simplify", "the difference simplifies to zero"
-        if not differ:
-            why = "no difference found" if differ is False else "no values to compare"
-            return "unknown", "unproven", f"not proved equal, and {why}"
-    return "different", "math-verify", "the formulas differ"
+    if re.search(r"\\(?:int|sum|prod|lim)(?![a-zA-Z])", a + b):
+        return _compare_algebra(a, b)
+    return _compare_values(a, b)
 
 
-def main() -> None:
+def _serve(replies: Any) -> None:
     """Answer requests until the input ends."""
-    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    sys.stdout = sys.stderr
-    # An interrupt from the keyboard reaches the whole process group; the parent deals with it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def reply(**message: object) -> None:
         print(json.dumps(message), file=replies, flush=True)
 
-    try:
-        import math_verify  # noqa: F401
-    except ImportError as error:
-        reply(ready=False, reason=str(error))
-        return
-    logging.disable(logging.CRITICAL)
-    _limit(int(sys.argv[1]))
     reply(ready=True)
-    for line in sys.stdin:
+    for line in os.fdopen(0, encoding="utf-8"):
         request = json.loads(line)
+        reply(taken=request["id"])
         _limit_cpu(request["cpu_s"])
         try:
             verdict, rule, reason = _compare(request["a"], request["b"])
         # Whatever a computer algebra system does with a model's text is data here.
         except Exception as error:  # noqa: BLE001
             verdict, rule = "unknown", "error"
-            reason = f"math-verify failed: {type(error).__name__}"
-        reply(verdict=verdict, rule=rule, reason=reason)
+            reason = f"the comparison failed: {type(error).__name__}"
+        reply(id=request["id"], verdict=verdict, rule=rule, reason=reason)
+
+
+def main() -> None:
+    """Load the libraries, then keep one child at work until the input ends."""
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    sys.stdout = sys.stderr
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    # An interrupt from the keyboard reaches the whole process group; the parent deals with it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    child = 0
+
+    def kill_child(*_: object) -> None:
+        if child:
+            os.kill(child, signal.SIGKILL)
+
+    signal.signal(signal.SIGUSR1, kill_child)
+    try:
+        import math_verify  # noqa: F401
+
+        from verify import evaluation  # noqa: F401
+    except ImportError as error:
+        print(json.dumps({"ready": False, "reason": str(error)}), file=replies, flush=True)
+        return
+    logging.disable(logging.CRITICAL)
+    for pair in _WARM_UP:
+        _compare(*pair)
+    _limit(int(sys.argv[1]))
+    while True:
+        # A signal between the fork and the assignment would find no child to kill.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+        child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
+            _serve(replies)
+            replies.flush()
+            os._exit(0)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
+        _, status = os.waitpid(child, 0)
+        child = 0
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
+            return
 
 
 if __name__ == "__main__":

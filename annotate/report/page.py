@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from annotate.estimates import Estimate
 from annotate.findings import Agreement, Pair
 from annotate.report.examples import Example
-
-_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""Control characters, and marks that turn the direction of writing: with them a text could look
-like another than it is."""
+from prm import html
 
 
 @dataclass(frozen=True)
@@ -34,15 +27,8 @@ def render(
     drawn: Sequence[Example],
 ) -> str:
     """The page. Whatever stands in the records is escaped, and its unseen characters are shown."""
-    environment = Environment(
-        loader=PackageLoader("annotate", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_visible,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html").render(
+    return html.render(
+        "annotate",
         inputs=inputs,
         agreement=agreement,
         juries=_juries(agreement),
@@ -61,12 +47,6 @@ def kappa_text(kappa: Estimate) -> str:
         return f"{kappa.value:.3f}"
     low, high = kappa.interval
     return f"{kappa.value:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def _visible(value: Any) -> Any:
-    if isinstance(value, str) and not isinstance(value, Markup):
-        return _UNSEEN.sub(lambda match: f"‹U+{ord(match[0]):04X}›", value)
-    return value
 
 
 def _juries(agreement: Agreement) -> dict[str, Any]:

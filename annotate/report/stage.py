@@ -12,15 +12,14 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from annotate.agreement import measure
 from annotate.findings import Agreement
 from annotate.report.examples import Choice, view
 from annotate.report.page import Inputs, kappa_text, render
 from annotate.voters import Key
-from prm import jsonl
-from prm.errors import ConfigError, RecordError, RunConflictError
+from prm import html, jsonl
+from prm.errors import RecordError
 from prm.progress import track
 from prm.records import Annotation
 from prm.run import fingerprint
@@ -54,7 +53,7 @@ def run(config: Config) -> None:
     first = next(items, None)
     if first is None:
         raise RecordError("no annotations in this file", path=config.annotations)
-    folder = _folder(config.out)
+    folder = html.make_folder(config.out)
     choice = Choice(config.examples, config.seed)
     bar = track(itertools.chain([first], items), "report annotate")
     agreement = measure(_offering(bar, choice))
@@ -83,18 +82,6 @@ def headline(agreement: Agreement) -> str:
     return f"{line}, {kappa_text(models.complete)} of {models.voters} language models on " + (
         f"{models.complete.steps:,}"
     )
-
-
-def _folder(out: str) -> Path:
-    folder = Path(out)
-    if (folder / "run.json").exists():
-        # Benchmarks write a page of the same name, and would never write it again.
-        raise RunConflictError(f"{folder}: holds the run of a stage; set another `out`")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); set `out`") from None
-    return folder
 
 
 def _offering(annotations: Iterable[Annotation], choice: Choice) -> Iterator[Annotation]:

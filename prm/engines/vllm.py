@@ -27,7 +27,8 @@ class VLLMEngine:
 
     Args:
         config: its `options` go to `vllm.LLM`. On a CPU they default to `enforce_eager`
-            (compiling takes longer than it saves), and the KV cache to 1 GiB where
+            (compiling takes longer than it saves) and to prompts in one piece (vLLM 0.32 dies on
+            a sampled request that it reads in parts), and the KV cache to 1 GiB where
             `VLLM_CPU_KVCACHE_SPACE` is not set.
 
     Raises:
@@ -41,6 +42,7 @@ class VLLMEngine:
         if current_platform.is_cpu():
             os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
             options.setdefault("enforce_eager", True)
+            options.setdefault("enable_chunked_prefill", False)
         try:
             self._llm = vllm.LLM(
                 model=config.model,

@@ -46,15 +46,17 @@ def make_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
     return tokenizer
 
 
-def make_model(config: ScratchConfig, tokenizer: Any, *, context: int, seed: int) -> Any:
-    """A `Qwen2ForTokenClassification` with one label and random weights from `seed`."""
+def make_model(
+    config: ScratchConfig, tokenizer: Any, *, context: int, seed: int, labels: int = 1
+) -> Any:
+    """A `Qwen2ForTokenClassification` with so many outputs and random weights from `seed`."""
     import torch
     from transformers import Qwen2Config, Qwen2ForTokenClassification
 
     # The caller's random state stays as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head: dict[str, Any] = {"num_labels": 1, "classifier_dropout": 0.0}
+        head: dict[str, Any] = {"num_labels": labels, "classifier_dropout": 0.0}
         return Qwen2ForTokenClassification(
             Qwen2Config(
                 vocab_size=len(tokenizer),

@@ -2,8 +2,9 @@
 
 The folder loads with `AutoModelForTokenClassification` and no remote code. `prm.json` declares
 what the weights cannot say: how to render, what a score means, which threshold was chosen on
-which split. The score of a step is the raw output at its step-end token; training regresses
-it to the label, so it estimates the probability that the step is right and may leave [0, 1].
+which split. The score of a step is read at its step-end token: the raw output of a head of one,
+the difference right − wrong of a head of two. Trained by squared error it estimates the
+probability that the step is right and may leave [0, 1]; `meaning` says what it is otherwise.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Declaration:
         reference: what training put in the reference's place.
         reference_drop: how often training left it out.
         loss: the loss that made the weights.
+        meaning: what a score is.
         threshold: see `Threshold`; None where none was chosen.
         threshold_without_reference: the same for scores of a model that takes references and
             is given none: they are less sure, so another cut is right.
@@ -61,6 +63,20 @@ class Declaration:
     threshold_without_reference: Threshold | None = None
     meaning: str = "raw score; about the probability that the step is right"
     schema_version: int = SCHEMA_VERSION
+
+
+def raw_scores(logits: Any) -> Any:
+    """Scores of a head's outputs, in float32.
+
+    Args:
+        logits: a tensor, `[..., 1]`, or `[..., 2]` with the outputs for wrong and for right.
+
+    Returns:
+        the one output, or the second less the first, `[...]`.
+    """
+    if logits.shape[-1] == 1:
+        return logits[..., 0].float()
+    return logits[..., 1].float() - logits[..., 0].float()
 
 
 def reference_text(solution: Solution, kind: ReferenceKind) -> str | None:
@@ -138,8 +154,10 @@ def load(folder: str | Path, *, device: str, dtype: str) -> tuple[Any, Renderer,
         raise CheckpointError(f"{folder}: {str(error).splitlines()[0]}") from None
     if loading["missing_keys"]:  # transformers would draw them at random
         raise CheckpointError(f"{folder}: no weights for {min(loading['missing_keys'])}")
-    if model.config.num_labels != 1:
-        raise CheckpointError(f"{folder}: {model.config.num_labels} labels; this family has one")
+    if model.config.num_labels not in (1, 2):
+        raise CheckpointError(
+            f"{folder}: {model.config.num_labels} labels; this family has one or two"
+        )
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is not None and declaration.render.max_length > positions:
         raise CheckpointError(

@@ -1,0 +1,72 @@
+"""The model and tokenizer that training starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import trl
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    set_seed,
+)
+
+from prm.errors import CheckpointError, ConfigError
+from prm.records import LabelledSolution
+from prm.train.config import Config
+from prm.train.data import fit_tokenizer
+from prm.train.scratch import make_model, make_tokenizer
+
+
+def load_base(config: Config, training: Sequence[LabelledSolution]) -> tuple[Any, Any]:
+    """The model and tokenizer to start from."""
+    set_seed(config.seed)  # a base model's new head and LoRA's matrices are drawn at random
+    if config.model is None:
+        texts = (
+            "\n".join([item.solution.problem, *item.solution.steps, item.solution.reference or ""])
+            for item in training
+        )
+        tokenizer = make_tokenizer(texts, config.scratch.vocab_size)
+        model = make_model(
+            config.scratch,
+            tokenizer,
+            context=config.render.max_length,
+            labels=config.loss.labels,
+            seed=config.seed,
+        )
+    else:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(config.model, revision=config.revision)
+            settings = AutoConfig.from_pretrained(
+                config.model, revision=config.revision, num_labels=config.loss.labels
+            )
+            settings.classifier_dropout = 0.0
+            # Full precision, whatever the file holds: in bfloat16 small updates round to nothing.
+            model = AutoModelForTokenClassification.from_pretrained(
+                config.model, revision=config.revision, config=settings, dtype=torch.float32
+            )
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise CheckpointError(f"{config.model}: {str(error).splitlines()[0]}") from None
+        fit_tokenizer(tokenizer, model.config.vocab_size)
+        model.config.pad_token_id = tokenizer.pad_token_id
+    context = model.config.max_position_embeddings
+    if config.render.max_length > context:
+        raise ConfigError(
+            f"render.max_length {config.render.max_length} exceeds the model's context of {context}"
+        )
+    if config.peft:
+        from peft import get_peft_model
+
+        try:
+            adapter = trl.get_peft_config(
+                trl.ModelConfig(use_peft=True, **({"lora_task_type": "TOKEN_CLS"} | config.peft))
+            )
+            assert adapter is not None  # use_peft is set
+            model = get_peft_model(model, adapter)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"peft: {error}; keys are those of trl.ModelConfig") from None
+    return model, tokenizer

@@ -1,0 +1,62 @@
+"""How this process was launched: alone, or by `accelerate launch` over several devices."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from prm.errors import ConfigError
+from prm.train.config import Config
+from prm.train.memory import Layout, Offload, Sharding
+
+_PARTS = ("optimizer", "param")
+_ZERO: Sequence[Sharding] = ("none", "zero1", "zero2", "zero3")
+
+
+def launched(config: Config) -> Layout:
+    """The layout that accelerate left in the environment, or that `trainer` asks for.
+
+    Raises:
+        ConfigError: settings for DeepSpeed that cannot be read.
+    """
+    given = os.environ
+    devices = int(given.get("WORLD_SIZE", 1))
+    precision = given.get("ACCELERATE_MIXED_PRECISION", "no")
+    half = precision in ("bf16", "fp16") or bool(
+        config.trainer.get("bf16") or config.trainer.get("fp16")
+    )
+    settings = config.trainer.get("deepspeed") or given.get("ACCELERATE_DEEPSPEED_CONFIG_FILE")
+    if settings:
+        zero = _zero_settings(settings)
+        stage = int(zero.get("stage", 0))
+        where = {part: zero.get(f"offload_{part}", {}).get("device", "none") for part in _PARTS}
+    elif given.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        prefix = "ACCELERATE_DEEPSPEED_"
+        stage = int(given.get(f"{prefix}ZERO_STAGE", 2))
+        where = {
+            part: given.get(f"{prefix}OFFLOAD_{part.upper()}_DEVICE", "none") for part in _PARTS
+        }
+    elif given.get("ACCELERATE_USE_FSDP") == "true" and devices > 1:
+        return Layout(sharding="fsdp", devices=devices, half=half)
+    else:
+        return Layout(sharding="none", devices=devices, half=half)
+    sharding: Sharding = _ZERO[stage]
+    everything = where["param"] != "none" and stage == 3
+    offload: Offload = "all" if everything else "none"
+    if not everything and where["optimizer"] != "none":
+        offload = "optimizer"
+    return Layout(sharding=sharding, devices=devices, half=half, offload=offload)
+
+
+def _zero_settings(settings: Any) -> dict[str, Any]:
+    """`zero_optimization` of DeepSpeed's settings, given as a dict or as a file's path."""
+    if isinstance(settings, str):
+        try:
+            settings = json.loads(Path(settings).read_text())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{settings}: no DeepSpeed settings ({error})") from None
+    found: dict[str, Any] = settings.get("zero_optimization", {})
+    return found
