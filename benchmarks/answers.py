@@ -10,8 +10,9 @@
 
 math-verify is called as its documentation says, `verify(parse(gold), parse(answer))` with its own
 time limits, in a pool of as many processes as `verify` has. Both start cold; the time in which the
-processes start and load their libraries is measured apart: it is in the ratios named `with_start`. A pair on which
-math-verify raises or runs out of time counts as its False. The last line is one JSON object.
+processes start and load their libraries is measured apart: only the ratios named `with_start`
+hold it. A pair on which math-verify raises or runs out of time counts as its False. The last line
+is one JSON object.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
     python benchmarks/training_data.py [--solutions 100000] [--in-memory]
 
-Synthetic labelled solutions of 5 to 12 steps are written to a file, checked against 1,000 problems
-of a benchmark, split, rendered once (as before a run's first step) and counted; then examples are
+Synthetic labelled solutions of 5 to 12 steps are written to a file, checked against the problems
+of one in fifty, split, rendered once (as before a run's first step) and counted; then examples are
 read as an epoch reads them, in one process. `--in-memory` holds the solutions in a list, for
-comparison. Prints what it measured, last as one line of JSON: processor seconds of
-each part, and the resident memory of the process after its imports and at its highest.
+comparison. Prints what it measured, last as one line of JSON: processor seconds of each part, and
+the resident memory of the process after its imports and at its highest.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from prm.train.losses import LossConfig  # noqa: E402
 from prm.train.scratch import make_tokenizer  # noqa: E402
 from prm.train.statistics import summary, text  # noqa: E402
 
-LEAKED = 1_000
 READ = 10_000
 
 
@@ -99,7 +98,9 @@ def main() -> None:
         file = SolutionFile(path)
         items: Any = list(file) if chosen.in_memory else file
         lap("open_s")
-        clean, leaked = separate_leaks(items, (problem(number) for number in range(LEAKED)))
+        clean, leaked = separate_leaks(
+            items, (problem(number) for number in range(chosen.solutions // 100))
+        )
         lap("leaks_s")
         training, held_out = split(clean, 0.05, seed=0)
         lap("split_s")

@@ -131,21 +131,15 @@ def test_adamw_in_float32_holds_what_is_computed_to_the_byte(lora):
 
 @needs_deepspeed
 @pytest.mark.parametrize("devices", [1, 8])
-def test_zero_is_computed_as_deepspeed_estimates_it(devices):
-    from deepspeed.runtime.zero import stage3, stage_1_and_2
+def test_zero_2_is_computed_as_deepspeed_estimates_it(devices):
+    from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
 
     size = memory.measure(qwen())
-    share = size.parameters % devices  # what padding may add
-    two = memory.states(size, Layout(sharding="zero2", devices=devices))
-    _, theirs = stage_1_and_2.estimate_zero2_model_states_mem_needs(
+    computed = memory.states(size, Layout(sharding="zero2", devices=devices))
+    _, theirs = estimate_zero2_model_states_mem_needs(
         size.parameters, num_gpus_per_node=devices, cpu_offload=False
     )
-    assert static(two) + two.step == pytest.approx(theirs, abs=18 * (share + 1))
-    three = memory.states(size, Layout(sharding="zero3", devices=devices))
-    _, theirs, layer = stage3.estimate_zero3_model_states_mem_needs(
-        size.parameters, size.largest, num_gpus_per_node=devices, cpu_offload=False
-    )
-    assert static(three) + three.step == pytest.approx(theirs - layer, abs=18 * (share + 1))
+    assert static(computed) + computed.step == pytest.approx(theirs, abs=18)
 
 
 def static(found: Memory) -> int:

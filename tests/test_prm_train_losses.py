@@ -122,6 +122,45 @@ def test_ranking_by_hand():
     assert loss_of("ranking", [*rows, [(math.log(2), 1.0, 1.0)]]) == pytest.approx(both, rel=1e-5)
 
 
+def literal_ranking(rows, scores: torch.Tensor, margin: float) -> torch.Tensor:
+    """The definition written out, step by step, over N; `scores` are those of all steps in turn."""
+    total, place = torch.tensor(0.0), 0
+    count = sum(label != IGNORE for row in rows for _, label, _ in row)
+    for row in rows:
+        steps = [(scores[place + i], label, w) for i, (_, label, w) in enumerate(row)]
+        place += len(row)
+        labelled = [step for step in steps if step[1] != IGNORE]
+        part = [step for step in labelled if step[2] > 0]
+        wrong = [(s, w) for s, label, w in part if label < 0.5]
+        against = sum((torch.exp(s + margin) for s, _ in wrong), torch.tensor(0.0))
+        reached, terms = torch.tensor(1.0), []  # the start's score is 0
+        if wrong:
+            weight = sum(w for _, w in wrong) / len(wrong)
+            terms.append(-weight * torch.log(1 / (1 + against)))
+        for s, label, w in part:
+            if label >= 0.5:
+                reached = reached + torch.exp(s)
+                terms.append(-w * torch.log(torch.exp(s) / (reached + against)))
+        if terms:
+            total = total + len(labelled) * sum(terms) / len(terms)
+    return total / max(count, 1)
+
+
+@given(solutions)
+def test_ranking_and_its_gradient_are_those_of_the_definition(rows):
+    logits, *rest = batch(rows, outputs=1, packed=True)
+    logits.requires_grad_()
+    loss = StepLoss(LossConfig(kind="ranking"))(logits, *rest)
+    loss.backward()
+    scores = torch.tensor([s for row in rows for s, _, _ in row], requires_grad=True)
+    expected = literal_ranking(rows, scores, 4.0)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4, abs=1e-5)
+    if expected.requires_grad:
+        expected.backward()
+    wanted = torch.zeros_like(scores) if scores.grad is None else scores.grad
+    assert torch.allclose(logits.grad[0, 1::2, 0], wanted, rtol=1e-3, atol=1e-4)
+
+
 def test_ranking_takes_its_margin_from_the_configuration():
     rows = [[(0.5, 1.0, 1.0), (-0.5, 0.0, 1.0)]]
     for margin in (0.0, 2.0):

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -287,6 +288,26 @@ def test_the_log_says_how_fast_a_run_goes(tmp_path):
     assert sum(lengths[:24]) <= totals[-1] <= sum(lengths[-24:])
     assert 0 < totals[0] < totals[1] < totals[2]
     assert "mfu" not in rows[0]  # a CPU has no declared peak
+
+
+class Slow(TrainerCallback):
+    """Makes each batch of an evaluation take a fifth of a second longer."""
+
+    def on_prediction_step(self, args, state, control, **_) -> None:
+        time.sleep(0.2)
+
+
+def test_an_evaluation_does_not_count_as_slow_training(tmp_path):
+    keys = {"eval_strategy": "steps", "eval_steps": 3, "logging_steps": 2}
+    trainer = make_trainer(tmp_path, callbacks=[Slow()], **keys)
+    taken = trainer.train().metrics["train_runtime"]
+    counted, before = 0.0, 0.0
+    for row in trainer.state.log_history:
+        if "tokens" in row:
+            counted += (row["tokens"] - before) / row["tokens_per_second"]
+            before = row["tokens"]
+    # Two evaluations of three batches, the first between two logs: at least 1.2 s.
+    assert 0 < counted < taken - 1.1
 
 
 def test_a_training_batch_can_hold_so_many_tokens(tmp_path):

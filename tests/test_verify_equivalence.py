@@ -234,6 +234,14 @@ def test_grade() -> None:
     assert (found.verdict, found.rule) == ("unknown", "no answer")
 
 
+def test_an_answer_that_the_last_step_does_not_give_is_no_wrong_answer() -> None:
+    for solution in (["so 5", "I do not know"], "so 5\nI do not know"):
+        found = grade(solution, "4")
+        assert (found.verdict, found.rule) == ("unknown", "early answer")
+        assert grade(solution, "5").verdict == "equal"
+    assert grade(["A: 5", "I do not know"], "4").verdict == "different"  # it is marked
+
+
 def test_quantities_keep_value_and_unit_apart() -> None:
     for text, unit, value in (
         ("$1,200.50 ", "dollar", 1200.5),
@@ -381,5 +389,5 @@ def test_agrees_with_gsm8k_on_all_its_example_solutions(data_dir: Path) -> None:
                 wrong.append((answer, solution["solution"], found))
     assert judged == 5_276
     assert wrong == []
-    # "10+John's age", which the data calls wrong, is no value that could be compared.
-    assert open_questions == [("50", "unparsed", False)]
+    # One is cut off amid a sentence; "10+John's age" is no value that could be compared.
+    assert open_questions == [("22", "early answer", False), ("50", "unparsed", False)]

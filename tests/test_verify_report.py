@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ TURNED = "evil\u202egnorw\u202c \u2067x\u2069\u200f"
 SHOWN = "evil‹U+202E›gnorw‹U+202C› ‹U+2067›x‹U+2069›‹U+200F›"
 
 EQUATION, ORDER, MET = "false_equation_called_right", "not_monotone", "met_result_called_wrong"
+RULES = Rules(low_agreement="down_weight")
 ALL_RIGHT, AGREEMENT = "all_right_but_answer_wrong", "low_agreement"
 
 
@@ -120,7 +122,7 @@ def small() -> tuple[list[LabelledSolution], list[Rejection]]:
 def left(folder: Path, labelled: list[LabelledSolution], refused: list[Rejection], **rules) -> Path:
     """A folder as `prm verify` leaves it, but with these records."""
     config = verify_stage.Config(
-        out=str(folder), annotations=str(folder / "a.jsonl"), rules=Rules(**rules)
+        out=str(folder), annotations=str(folder / "a.jsonl"), rules=replace(RULES, **rules)
     )
     counts = Counts(
         read=len(labelled) + len(refused), written=len(labelled), rejected={"all": len(refused)}
@@ -283,9 +285,9 @@ def test_an_example_shows_labels_evidence_and_both_answers(tmp_path: Path) -> No
 
 def test_hard_labels_and_weights_of_the_run_count_for_rejected_solutions() -> None:
     item = rejected("r", NO_VOTE, (1.0, 0.4, None), (0.0, 1.0, None))
-    soft = measure([item], Rules(), Voting()).before
+    soft = measure([item], RULES, Voting()).before
     assert soft.tenths == [0, 0, 0, 0, 0, 1, 0, 1, 0, 0]
-    hard = measure([item], Rules(), Voting(labels="hard", weights={"p1": 3.0})).before
+    hard = measure([item], RULES, Voting(labels="hard", weights={"p1": 3.0})).before
     assert (hard.tenths[0], hard.tenths[9], hard.unlabelled) == (1, 1, 1)
 
 
@@ -308,7 +310,7 @@ def test_every_check_asks_a_question() -> None:
 
 def test_the_flow_loses_nobody_on_its_way() -> None:
     labelled, refused = small()
-    drawn = flow(measure([*labelled, *refused], Rules(), Voting()))
+    drawn = flow(measure([*labelled, *refused], RULES, Voting()))
     reached, gone = defaultdict(int), defaultdict(int)
     for band in drawn.bands:
         start, end = band.name.split(" to ")
@@ -332,7 +334,7 @@ def test_the_flow_loses_nobody_on_its_way() -> None:
 
 def test_bands_cover_the_bars_without_overlap() -> None:
     labelled, refused = small()
-    drawn = flow(measure([*labelled, *refused], Rules(), Voting()))
+    drawn = flow(measure([*labelled, *refused], RULES, Voting()))
     leaving, entering = defaultdict(list), defaultdict(list)
     for band in drawn.bands:
         numbers = [float(number) for number in re.findall(r"-?\d+\.\d", band.path)]
@@ -351,7 +353,7 @@ def test_bands_cover_the_bars_without_overlap() -> None:
 
 def test_a_single_solution_among_many_can_be_seen() -> None:
     records = [kept(f"k{index}", 1.0) for index in range(20_000)]
-    drawn = flow(measure([*records, rejected("r", ALL_RIGHT, (1.0,))], Rules(), Voting()))
+    drawn = flow(measure([*records, rejected("r", ALL_RIGHT, (1.0,))], RULES, Voting()))
     assert min(bar.height for bar in drawn.bars) == 2.0
     assert {bar.name for bar in drawn.bars} >= {ALL_RIGHT, "rejected", "full weight"}
     assert "down-weighted" not in {bar.name for bar in drawn.bars}
@@ -446,7 +448,8 @@ def test_the_report_of_a_real_run_counts_as_the_run_did(tmp_path: Path, capsys) 
     ]
     jsonl.write(tmp_path / "a.jsonl", items)
     run, out = tmp_path / "run", tmp_path / "report"
-    assert main(["verify", f"out={run}", f"annotations={tmp_path / 'a.jsonl'}"]) == 0
+    lighter = "rules.low_agreement=down_weight"
+    assert main(["verify", f"out={run}", f"annotations={tmp_path / 'a.jsonl'}", lighter]) == 0
     capsys.readouterr()
     assert main(["report", "verify", f"run={run}", f"out={out}"]) == 0
     assert capsys.readouterr().out.startswith(
@@ -481,7 +484,7 @@ def test_everything_was_rejected(tmp_path: Path) -> None:
 
 
 def drawn(records: list[Record], number: int, seed: int = 0) -> dict[tuple[str, str], list[str]]:
-    draw = Draw(number, seed, Rules())
+    draw = Draw(number, seed, RULES)
     for record in records:
         draw.offer(record)
     return {group: [record.id for record in chosen] for group, chosen in draw.made()}

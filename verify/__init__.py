@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from verify.answers import Answer, extract_answer
     from verify.checker_pool import CheckerPool, Comparison
-    from verify.equivalence import equivalent, equivalent_async, equivalent_many, grade
+    from verify.equivalence import (
+        equivalent,
+        equivalent_async,
+        equivalent_many,
+        grade,
+        grade_many,
+    )
 
 __all__ = [
     "Answer",
@@ -28,6 +34,7 @@ __all__ = [
     "equivalent_many",
     "extract_answer",
     "grade",
+    "grade_many",
 ]
 
 _HOMES = {"Answer": "answers", "extract_answer": "answers"}

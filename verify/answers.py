@@ -7,8 +7,7 @@ Two kinds of evidence, in this order:
    `Answer: x`, `**Final Answer** x`, "the answer is x", `答案是 x`; "the correct choice is D".
 2. The end, where nothing is marked: the last step's last bold value (`**36**`), else its last
    formula (`$…$`, `\(…\)`, `\[…\]`), date, time of day, interval or set, else its last number.
-   Where the last step holds none of these, the three before it are asked, the last first; the
-   rule then ends in `, earlier step`.
+   Where the last step holds none of these, the three before it are asked, the last first.
 
 A mark that holds nothing (a solution cut off after `A:`) is passed over. All patterns look at
 a bounded stretch per mark, so the time grows with the text's length only.
@@ -105,11 +104,14 @@ class Answer:
         rule: what found it (`boxed`, `####`, `A:`, `tag`, `answer phrase`, `choice`, `bold`,
             `formula`, `date or time`, `group`, `last number`), or `none`.
         reason: why there is no answer, where there is none.
+        early: an unmarked answer from a step before the last: the solution may go on to another
+            one, or give up.
     """
 
     text: str | None
     rule: str
     reason: str | None = None
+    early: bool = False
 
 
 def extract_answer(steps: Sequence[str]) -> Answer:
@@ -127,7 +129,7 @@ def extract_answer(steps: Sequence[str]) -> Answer:
         found = _from_step(step)
         if found is not None:
             rule, value = found
-            return Answer(value, rule if back == 0 else f"{rule}, earlier step")
+            return Answer(value, rule, early=back > 0)
     return Answer(None, "none", "no answer is marked and the last steps hold no number")
 
 

@@ -36,7 +36,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
-from verify.answers import extract_answer
+from verify.answers import Answer, extract_answer
 from verify.checker_pool import CheckerPool, Comparison
 from verify.comparison import compare
 
@@ -47,6 +47,7 @@ __all__ = [
     "equivalent_async",
     "equivalent_many",
     "grade",
+    "grade_many",
 ]
 
 
@@ -119,14 +120,39 @@ def equivalent_many(
 
 
 def grade(solution: str | Sequence[str], answer: str, *, deadline_s: float = 2.0) -> Comparison:
-    """Compare the final answer of a solution, a text or its steps, with the true one.
+    """Compare the final answer of a solution, its text or its steps, with the true one.
 
-    Unknown by the rule `no answer` where the solution has none.
+    As `grade_many`; the lines of a text count as its steps.
     """
-    found = extract_answer([solution] if isinstance(solution, str) else solution)
-    if found.text is None:
-        return Comparison("unknown", "no answer", found.reason or "no answer found")
-    return equivalent(found.text, answer, deadline_s=deadline_s)
+    found = extract_answer(solution.splitlines() if isinstance(solution, str) else solution)
+    [comparison] = grade_many([(found, answer)], deadline_s=deadline_s)
+    return comparison
+
+
+def grade_many(
+    pairs: Sequence[tuple[Answer, str]],
+    *,
+    deadline_s: float = 2.0,
+    pool: CheckerPool | None = None,
+) -> list[Comparison]:
+    """Compare answers found in solutions with the true ones, in their order.
+
+    Unknown by the rule `no answer` where a solution has none, and by `early answer` where an
+    unmarked one from a step before the last differs: the solution may not stand by it.
+    """
+    there = [(found.text, answer) for found, answer in pairs if found.text is not None]
+    compared = iter(equivalent_many(there, deadline_s=deadline_s, pool=pool))
+    results = []
+    for found, _ in pairs:
+        if found.text is None:
+            results.append(Comparison("unknown", "no answer", found.reason or "no answer found"))
+            continue
+        result = next(compared)
+        if found.early and result.verdict == "different":
+            reason = "the last step gives no answer, and an earlier one another than the true one"
+            result = Comparison("unknown", "early answer", reason)
+        results.append(result)
+    return results
 
 
 def _decide(a: str, b: str, deadline_s: float, pool: CheckerPool | None) -> Comparison:

@@ -26,7 +26,7 @@ from prm.run import Counts, Run
 from prm.sources import Source, gradable, identify
 from verify.answers import Answer, extract_answer
 from verify.checker_pool import CheckerPool, Comparison
-from verify.equivalence import equivalent_many
+from verify.equivalence import grade_many
 
 WHOLE_TEXT = "whole text"
 """The rule that takes a prediction for the bare answer."""
@@ -107,26 +107,23 @@ def grade_all(
 ) -> Iterator[Grade]:
     """Grade solutions and predictions, all at once; yields one grade each, in their order.
 
-    Unknown by the rule `no reference answer` where the true answer is not known, and by `no
-    answer` where none is given.
+    Unknown by the rule `no reference answer` where the true answer is not known.
 
     Args:
         items: what to grade.
-        deadline_s, pool: as for `verify.equivalence.equivalent_many`.
+        deadline_s, pool: as for `verify.equivalence.grade_many`.
     """
     items = list(items)
     answers = [_find_answer(item) for item in items]
     pairs = [
-        (found.text, item.answer)
+        (found, item.answer)
         for item, found in zip(items, answers, strict=True)
-        if found.text is not None and item.answer is not None
+        if item.answer is not None
     ]
-    compared = iter(equivalent_many(pairs, deadline_s=deadline_s, pool=pool))
+    compared = iter(grade_many(pairs, deadline_s=deadline_s, pool=pool))
     for item, found in zip(items, answers, strict=True):
         if item.answer is None:
             result = Comparison("unknown", "no reference answer", "the true answer is not known")
-        elif found.text is None:
-            result = Comparison("unknown", "no answer", found.reason or "no answer found")
         else:
             result = next(compared)
         yield Grade(

@@ -199,18 +199,26 @@ def _outline(config: Config, known: bool, notes: list[str]) -> tuple[Any, Any]:
                 model = AutoModelForTokenClassification.from_config(settings)
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{config.model}: {str(error).splitlines()[0]}") from None
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(config.model, revision=config.revision)
-        except (OSError, ValueError):
-            notes.append(
-                f"{config.model}: no tokenizer at hand; {volume.CHARACTERS} characters a token"
-            )
+        tokenizer = _tokenizer(config)
+        if tokenizer is None:
+            said = f"{config.model}: no tokenizer at hand; {volume.CHARACTERS} characters a token"
+            notes.append(said)
     context = model.config.max_position_embeddings
     if config.render.max_length > context:
         raise ConfigError(
             f"render.max_length {config.render.max_length} exceeds the model's context of {context}"
         )
     return _adapted(model, config.peft), tokenizer
+
+
+def _tokenizer(config: Config) -> Any:
+    """The base model's tokenizer, or None."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(config.model, revision=config.revision)
+    except (OSError, ValueError):
+        return None
+    # Where its files are missing, transformers makes a tokenizer without a vocabulary.
+    return tokenizer if tokenizer.encode("a", add_special_tokens=False) else None
 
 
 def _adapted(model: Any, peft: dict[str, Any]) -> Any:

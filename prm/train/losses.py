@@ -26,7 +26,7 @@ IGNORE = -100.0
 """Label of a position that the loss leaves out. No label equals it: labels lie in [0, 1]."""
 
 _NOTHING = -1e30
-"""A logit whose exponential is 0; minus infinity would make the gradient NaN."""
+"""A logit whose exponential is 0. Finite, so that no gradient meets infinity less infinity."""
 
 
 @dataclass

@@ -6,7 +6,8 @@ it: two RMS norms, attention with rotary positions, a gated MLP. They are counte
 in the way of Korthikanti et al. (arXiv 2205.05198, section 4), for what transformers' code saves;
 its attention scores are absent, since the attention in use computes them again.
 
-Not counted: adapters' own activations, what the allocator loses between blocks.
+Not counted: adapters' own activations, casts of frozen weights, what the allocator loses between
+blocks.
 """
 
 from __future__ import annotations

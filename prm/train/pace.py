@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from transformers import TrainerCallback
 
 _PEAKS = {
     "H100 PCIe": 756e12,
@@ -20,11 +21,11 @@ _PEAKS = {
 Source: NVIDIA's data sheets."""
 
 
-class Pace:
+class Pace(TrainerCallback):
     """Counts what a process trains on, and says how fast.
 
-    A plain object that the trainer asks when it logs: what a `TrainerCallback` adds in its
-    `on_log` comes too late for the log's history and for reporters that stand before it.
+    The trainer asks for the figures when it logs: what a callback adds in its `on_log` comes too
+    late for the log's history and for reporters that stand before it.
 
     Args:
         model: the model before it is wrapped or spread over devices.
@@ -45,6 +46,10 @@ class Pace:
         self._processes = processes
         self._peak = peak
         self._clock = clock
+        self.restart()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Loading and setting up are over."""
         self.restart()
 
     def restart(self) -> None:

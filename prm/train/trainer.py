@@ -57,6 +57,7 @@ class PRMTrainer(Trainer):
         self._pace = Pace(
             arguments["model"], processes=self.accelerator.num_processes, peak=device_peak()
         )
+        self.add_callback(self._pace)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """As the base class, or batches of so many tokens."""
@@ -65,11 +66,6 @@ class PRMTrainer(Trainer):
         data: Any = self.train_dataset
         collate: Any = self.data_collator
         return train_loader(data, self._batches, self.args, collate, self.accelerator)
-
-    def train(self, *arguments: Any, **keys: Any) -> Any:
-        """As the base class."""
-        self._pace.restart()
-        return super().train(*arguments, **keys)
 
     def compute_loss(
         self,
