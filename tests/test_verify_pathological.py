@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ import pytest
 from verify.equivalence import CheckerPool, Comparison, equivalent, equivalent_many
 
 INTEGRAL = r"\int_0^1 \frac{\sin(x^7+x)\cos(x^5)}{\ln(x+2)+x^{11}} dx"
+ROOT = Path(__file__).resolve().parents[1]
 PATHOLOGICAL = {
     "tower": "9^{9^{9^9}}",
     "tower without braces": "9^9^9^9",
@@ -207,3 +210,32 @@ def test_workers_killed_at_random_cost_their_pairs_alone(seed: int) -> None:
     assert "different" not in verdicts
     assert verdicts.count("unknown") <= kills
     assert {item.rule for item in results if item.verdict == "unknown"} <= {"crash"}
+
+
+SPIN = """
+import os, signal, sys, threading, time
+from verify.equivalence import CheckerPool
+pool = CheckerPool(1)
+pool.check("2^{1/2}", "1")
+print(*(worker.process.pid for worker in pool._running), flush=True)
+if sys.argv[1] == "busy":
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    pool.check(sys.argv[2], "1", 60.0)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("state", ["idle", "busy"])
+def test_the_workers_of_a_killed_process_end(state: str) -> None:
+    arguments = [sys.executable, "-c", SPIN, state, INTEGRAL]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    (group,) = map(int, done.stdout.split())
+    until = time.monotonic() + 20
+    while True:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        assert time.monotonic() < until, "a worker goes on without its parent"
+        time.sleep(0.1)

@@ -24,6 +24,7 @@ import json
 import logging
 import os
 import re
+import select
 import signal
 import sys
 from pathlib import Path
@@ -154,6 +155,25 @@ def _serve(replies: Any) -> None:
         reply(id=request["id"], verdict=verdict, rule=rule, reason=reason)
 
 
+def _wait_for(child: int, parent: int, woken: int) -> int:
+    """How a child ended; one whose parent's parent is gone is ended, within a second.
+
+    Args:
+        child, parent: process ids.
+        woken: the read end of a pipe that gets a byte with every signal.
+    """
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return status
+        if os.getppid() != parent:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return 0
+        if select.select([woken], [], [], 1.0)[0]:
+            os.read(woken, 64)
+
+
 def main() -> None:
     """Load the libraries, then keep one child at work until the input ends."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
@@ -161,6 +181,11 @@ def main() -> None:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     # An interrupt from the keyboard reaches the whole process group; the parent deals with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = os.getppid()
+    woken, wakes = os.pipe()
+    os.set_blocking(wakes, False)
+    signal.set_wakeup_fd(wakes)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # its coming is written to the pipe
     child = 0
 
     def kill_child(*_: object) -> None:
@@ -184,13 +209,16 @@ def main() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
         child = os.fork()
         if child == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGUSR1, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
-            _serve(replies)
-            replies.flush()
+            # Nobody listens any more: an end like that of the input, not a death to be replaced.
+            with contextlib.suppress(BrokenPipeError):
+                _serve(replies)
             os._exit(0)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
-        _, status = os.waitpid(child, 0)
+        status = _wait_for(child, parent, woken)
         child = 0
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
             return

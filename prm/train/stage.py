@@ -72,7 +72,13 @@ def run(config: Config) -> Counts | None:
         if refused is not None:
             raise refused
         if not finished:
-            _train(config, arguments, main)
+            try:
+                _train(config, arguments, main)
+            except PRMError:
+                # Before the first step nothing ties this folder to the configuration.
+                if main is not None and not (Path(config.out) / "trainer").exists():
+                    _data(config).unlink(missing_ok=True)
+                raise
         return main.folder.counts if main else None
 
 
