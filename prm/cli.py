@@ -68,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stage = importlib.import_module(options.module)
             config = configuration.load(stage.Config, path, overrides)
             if options.dry_run:
-                print(_forecast(options.command, stage, config))
+                forecast = _forecast(options.command, stage, config)
+                if os.environ.get("RANK", "0") == "0":  # one process of a launch speaks for all
+                    print(forecast)
             else:
                 _run_stage(options.command, stage, config)
     except PRMError as error:
@@ -173,7 +175,7 @@ def _run_stage(name: str, stage: Any, config: Any) -> None:
 def _forecast(name: str, stage: Any, config: Any) -> Any:
     """What a stage would ask and cost, where it can tell."""
     if not hasattr(stage, "forecast"):
-        raise ConfigError(f"{name} has no --dry-run; sample and annotate have one")
+        raise ConfigError(f"{name} has no --dry-run; sample, annotate and train have one")
     return stage.forecast(config)
 
 

@@ -103,7 +103,7 @@ def test_an_error_in_one_process_ends_both(tmp_path, data):
         "def fail(*_):\n"
         "    raise MemoryError('no memory here')\n"
         "if os.environ['RANK'] == '1':\n"
-        "    stage._start = fail\n"
+        "    stage.load_base = fail\n"
         "sys.exit(cli.main())\n"
     )
     ended = launch(two(tmp_path / "two", data), program=(str(program),), seconds=90)

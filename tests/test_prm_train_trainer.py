@@ -149,6 +149,7 @@ def make_trainer(
 def test_predictions_are_the_scores_at_the_step_ends(tmp_path, kind, packed):
     trainer = make_trainer(tmp_path, kind, packed=packed)
     held_out = examples(11, seed=1)
+    held_out[0]["labels"][-1] = IGNORE  # a step that the loss leaves out is still a step
     predicted = trainer.predict(held_out)
     labels, weights = predicted.label_ids
     steps = max(len(one["labels"]) for one in held_out)
@@ -210,6 +211,16 @@ def test_step_metrics_by_hand():
     distances = (0.1, 0.05, 0.6, 0.05, 0.3, 0.1)
     assert measured["loss"] == pytest.approx(sum(d * d for d in distances) / 12)
     assert measured["ece"] == pytest.approx(sum(distances) / 6)  # each in a bin of its own
+
+
+def test_first_errors_have_a_threshold_of_their_own():
+    seen = prediction([(0.5, 1.0), (0.2, 0.0), (0.6, 0.0), (0.6, 0.0)], [(0.55, 1.0)])
+    measured = step_metrics(seen, StepLoss(LossConfig()))
+    # Of single steps, calling all wrong is best: precision 3/5, recall 1. It puts the first
+    # error of both solutions at 0. A cut at .35 has both right.
+    assert measured["best_threshold"] > 0.6
+    assert measured["best_f1"] == pytest.approx(0.75)
+    assert measured["first_error_f1"] == 1.0
 
 
 def test_step_metrics_of_steps_that_cannot_be_told_apart():
@@ -308,6 +319,19 @@ def test_an_evaluation_does_not_count_as_slow_training(tmp_path):
             before = row["tokens"]
     # Two evaluations of three batches, the first between two logs: at least 1.2 s.
     assert 0 < counted < taken - 1.1
+
+
+def test_an_evaluation_of_the_loss_alone(tmp_path):
+    keys = {"prediction_loss_only": True, "per_device_eval_batch_size": 11}
+    trainer = make_trainer(tmp_path, eval_strategy="steps", eval_steps=1, **keys)
+    measured = trainer.evaluate()
+    whole = make_trainer(tmp_path, per_device_eval_batch_size=11).evaluate()["eval_loss"]
+    assert measured["eval_loss"] == pytest.approx(whole, rel=1e-5)
+    assert "eval_auroc" not in measured
+    # What is evaluated is not counted as trained on: 24 of the 32 examples.
+    trainer.train()
+    totals = [row["tokens"] for row in trainer.state.log_history if "tokens" in row]
+    assert totals[-1] <= sum(sorted(trainer.train_dataset.lengths)[-24:])
 
 
 def test_a_training_batch_can_hold_so_many_tokens(tmp_path):

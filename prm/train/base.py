@@ -58,15 +58,27 @@ def load_base(config: Config, training: Sequence[LabelledSolution]) -> tuple[Any
         raise ConfigError(
             f"render.max_length {config.render.max_length} exceeds the model's context of {context}"
         )
-    if config.peft:
-        from peft import get_peft_model
+    return add_adapter(model, config.peft), tokenizer
 
-        try:
-            adapter = trl.get_peft_config(
-                trl.ModelConfig(use_peft=True, **({"lora_task_type": "TOKEN_CLS"} | config.peft))
-            )
-            assert adapter is not None  # use_peft is set
-            model = get_peft_model(model, adapter)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"peft: {error}; keys are those of trl.ModelConfig") from None
-    return model, tokenizer
+
+def add_adapter(model: Any, peft: dict[str, Any]) -> Any:
+    """The model with LoRA and the like.
+
+    Args:
+        model: the base model.
+        peft: keys of `trl.ModelConfig`; empty adds nothing.
+
+    Raises:
+        ConfigError: a key or value that TRL or PEFT does not take.
+    """
+    if not peft:
+        return model
+    from peft import get_peft_model
+
+    keys: dict[str, Any] = {"use_peft": True, "lora_task_type": "TOKEN_CLS"} | peft
+    try:
+        adapter = trl.get_peft_config(trl.ModelConfig(**keys))
+        assert adapter is not None  # use_peft is set
+        return get_peft_model(model, adapter)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"peft: {error}; keys are those of trl.ModelConfig") from None

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers.trainer import TRAINER_STATE_NAME
 
 from prm.train import zero3
@@ -45,8 +46,12 @@ def save(
     if hasattr(model, "merge_and_unload"):
         with zero3.gathered(model):
             merged = model.merge_and_unload()
+            state = None
+            if trainer.is_fsdp_enabled:  # every process holds a part
+                options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+                state = get_model_state_dict(merged, options=options)
             if trainer.is_world_process_zero():
-                merged.save_pretrained(temporary)
+                merged.save_pretrained(temporary, state_dict=state)
     else:
         trainer.save_model(str(temporary))
     if trainer.is_world_process_zero():

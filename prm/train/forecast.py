@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import trl
 from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer
 
 from prm.errors import CheckpointError, ConfigError
 from prm.train import memory, pace, volume
+from prm.train.base import add_adapter
 from prm.train.config import Config, check
 from prm.train.launch import launched
 from prm.train.memory import GIB, Layout, Memory, Offload, Sharding, Size
@@ -208,7 +208,8 @@ def _outline(config: Config, known: bool, notes: list[str]) -> tuple[Any, Any]:
         raise ConfigError(
             f"render.max_length {config.render.max_length} exceeds the model's context of {context}"
         )
-    return _adapted(model, config.peft), tokenizer
+    with torch.device("meta"):
+        return add_adapter(model, config.peft), tokenizer
 
 
 def _tokenizer(config: Config) -> Any:
@@ -219,22 +220,6 @@ def _tokenizer(config: Config) -> Any:
         return None
     # Where its files are missing, transformers makes a tokenizer without a vocabulary.
     return tokenizer if tokenizer.encode("a", add_special_tokens=False) else None
-
-
-def _adapted(model: Any, peft: dict[str, Any]) -> Any:
-    """The model with the adapters that training would add."""
-    if not peft:
-        return model
-    from peft import get_peft_model
-
-    keys: dict[str, Any] = {"use_peft": True, "lora_task_type": "TOKEN_CLS"} | peft
-    try:
-        adapter = trl.get_peft_config(trl.ModelConfig(**keys))
-        assert adapter is not None  # use_peft is set
-        with torch.device("meta"):
-            return get_peft_model(model, adapter)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"peft: {error}; keys are those of trl.ModelConfig") from None
 
 
 def _layouts(devices: int, *, half: bool) -> list[Layout]:
