@@ -215,6 +215,7 @@ def test_lora_is_merged_into_a_stock_checkpoint(tmp_path, data, causal_lm):
         ({"trainer": {"learning_rate": "fast"}}, r"learning_rate is 'fast'; it must be like 5e-05"),
         ({"trainer": {"max_steps": 0}}, "start above 0"),
         ({"trainer": {"dataloader_persistent_workers": True}}, "is set by the stage"),
+        ({"trainer": {"parallelism_config": {"sp_size": 2}}}, "not wired into the trainer"),
         ({"peft": {"lora_rank": 8}}, "lora_rank"),
         ({"peft": {"lora_target_modules": ["nowhere"]}}, "nowhere"),
         ({"reference_drop": 1.5}, "reference_drop is 1.5"),

@@ -42,6 +42,11 @@ def training_arguments(config: Config) -> TrainingArguments:
         raise ConfigError(f"trainer.{clash[0]} is set by the stage; leave it out")
     if config.trainer.get("max_steps") == 0 or config.trainer.get("num_train_epochs") == 0:
         raise ConfigError("trainer.max_steps and trainer.num_train_epochs start above 0")
+    if config.trainer.get("parallelism_config"):
+        raise ConfigError(
+            "trainer.parallelism_config: sequence and tensor parallelism are not wired into the "
+            "trainer yet; ZeRO-3 or FSDP with gradient_checkpointing holds a row of 32k tokens"
+        )
     for known in dataclasses.fields(TrainingArguments):
         given = config.trainer.get(known.name)
         if isinstance(given, str) and isinstance(known.default, (int, float)):
