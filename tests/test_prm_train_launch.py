@@ -83,7 +83,7 @@ def finish(process: subprocess.Popen[str], seconds: float = 240) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_file_starts_what_it_says(tmp_path, data, causal_lm, path):
-    """Two processes, `multi-node` one on each of two machines; each tells how it was started."""
+    """Two processes, `multi-node` one on each of two machines; the first tells of both."""
     config = sums.config(tmp_path / "run", data, model=str(causal_lm))
     machines = load_config_from_file(str(path)).num_machines
     with socket.socket() as free:
@@ -95,11 +95,11 @@ def test_a_file_starts_what_it_says(tmp_path, data, causal_lm, path):
         start([*command(path, [*options, "--machine_rank", str(rank)], config), "--dry-run"])
         for rank in range(machines)
     ]
-    said = [finish(process) for process in started]
-    for text in said:
-        first = next(line for line in text.splitlines() if "weights" not in line and ".0  " in line)
-        assert first.split("  ")[0] == EXPECTED[path.stem]
-        assert "on 2 GPUs, the launch at hand first; half precision" in text
+    text, *others = [finish(process) for process in started]
+    first = next(line for line in text.splitlines() if "weights" not in line and ".0  " in line)
+    assert first.split("  ")[0] == EXPECTED[path.stem]
+    assert text.count("on 2 GPUs, the launch at hand first; half precision") == 1
+    assert all("GiB" not in other for other in others)
 
 
 FSDP_ON_CPU = """

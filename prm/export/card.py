@@ -27,6 +27,7 @@ _MEANINGS = {
     "agreement": "for each step the share of votes on the side of the majority, 0.5 to 1",
     "weight": "how much training should trust the solution, above 0 and at most 1",
     "evidence": "what each check of the labels said, and why",
+    "corrections": "labels that a check changed: rule, step from 0, old and new label",
     "judgments": "who voted how, see above; `usage` (tokens) is JSON",
 }
 
