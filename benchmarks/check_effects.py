@@ -42,7 +42,7 @@ from verify.outcomes import outcomes  # noqa: E402
 
 STRATEGIES = ("p0", "p1", "p2", "p3")
 WITHOUT_BETTER = ("reference_never_met", "low_agreement", "backward_judge_disagrees")
-OFF = Rules(**dict.fromkeys(CHECKS, "off"))  # type: ignore[arg-type]
+OFF = Rules(**dict.fromkeys(CHECKS, "skip"))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def test_every_action_of_a_rule(
     assert {change.rule for change in mended.corrections} == {rule}
     for change in mended.corrections:
         assert (change.old, change.new) == (verdicts[change.step], labels[change.step])
-    unseen = kept(item, outcome, **KEEP | {rule: "off"})
+    unseen = kept(item, outcome, **KEEP | {rule: "skip"})
     assert rule not in evidence(unseen)
 
 
@@ -170,7 +170,7 @@ def test_refused_margins(margin: float) -> None:
 
 
 votes = st.none() | st.floats(0, 1)
-actions = st.sampled_from(["off", "keep", "correct", "down_weight", "reject"])
+actions = st.sampled_from(["skip", "keep", "correct", "down_weight", "reject"])
 
 
 @settings(deadline=None)

@@ -185,7 +185,7 @@ def test_the_numbers_are_those_of_the_records(tmp_path: Path, capsys) -> None:
         "lighter": 1,
     }
     assert (checks[MET]["passed"], checks[MET]["failed"], checks[MET]["unknown"]) == (3, 1, 1)
-    assert checks["reference_never_met"]["action"] == "off"
+    assert checks["reference_never_met"]["action"] == "skip"
     assert checks["reference_never_met"]["share_failed"] is None
     # As voted: 1 .9 .25 0 | 1 .5 | 1 .75 | .9 .7 1 | 1 .5 0 (means of votes) | 1 and no vote.
     assert found["before"] == {
@@ -228,7 +228,7 @@ def test_the_page_shows_the_numbers(tmp_path: Path) -> None:
     for check in found["checks"]:
         first = f"{check['name']} {check['asks']}"
         action = check["action"].replace("_", "-")
-        if action == "off":
+        if action == "skip":
             assert page.row(first, action)[2:] == ["not run"]
             continue
         share = "–" if check["share_failed"] is None else f"{100 * check['share_failed']:.1f}"
@@ -458,7 +458,7 @@ def test_the_report_of_a_real_run_counts_as_the_run_did(tmp_path: Path, capsys) 
     found = json.loads((out / "verification.json").read_text())
     summary = json.loads((run / "summary.json").read_text())
     for check in found["checks"]:
-        if check["action"] != "off":
+        if check["action"] != "skip":
             names = ("action", "passed", "failed", "unknown", "labels")
             assert {name: check[name] for name in names} == summary["checks"][check["name"]]
     assert found["sha256"] == json.loads((run / "run.json").read_text())["inputs"]["annotations"]

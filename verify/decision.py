@@ -16,8 +16,8 @@ from verify.checker_pool import Comparison
 from verify.checks import Finding
 from verify.votes import Voting, labels_of
 
-Action = Literal["off", "keep", "correct", "down_weight", "reject"]
-"""What a failed check means; `off` does not run it, `keep` only writes down what it found."""
+Action = Literal["skip", "keep", "correct", "down_weight", "reject"]
+"""What a failed check means; `skip` does not run it, `keep` only writes down what it found."""
 
 NO_VOTE = "step_without_a_vote"
 """The rule that rejects what cannot be labelled."""
@@ -55,7 +55,7 @@ class Rules:
     answer_rests_elsewhere: Action = "down_weight"
     all_right_but_answer_wrong: Action = "reject"
     wrong_step_but_answer_right: Action = "down_weight"
-    reference_never_met: Action = "off"
+    reference_never_met: Action = "skip"
     backward_judge_disagrees: Action = "down_weight"
     low_agreement: Action = "keep"
     down_weight: float = 0.5
@@ -118,7 +118,7 @@ def _decide(
     rejected: tuple[str, str] | None = None
     for name in CHECKS:
         action: Action = getattr(rules, name)
-        if action == "off":
+        if action == "skip":
             continue
         finding = _run(name, labels, agreement, annotation, ending, rules, voting)
         evidence.append(finding.evidence(name))

@@ -48,7 +48,7 @@ class Check:
     Attributes:
         name: of the check.
         asks: its question.
-        action: what follows where it fails; `off` where it did not run.
+        action: what follows where it fails; `skip` where it did not run.
         passed, failed, unknown: solutions of which it said so.
         share_failed: of those of which it could tell; None where there are none.
         labels: labels that it changed, of solutions that were kept.
