@@ -34,14 +34,20 @@ from annotate.judge import JudgeSettings, judge  # noqa: E402 - needs the path a
 from annotate.rules import vote  # noqa: E402
 from prm import jsonl, metrics  # noqa: E402
 from prm.engines import EngineConfig, load  # noqa: E402
-from prm.records import Annotation, Judgment, LabelledSolution, Solution, first_error  # noqa: E402
+from prm.records import (  # noqa: E402
+    Annotation,
+    Judgment,
+    LabelledSolution,
+    Rejection,
+    Solution,
+    first_error,
+)
 from prm.sources import Source, solutions  # noqa: E402
 from verify.checker_pool import Comparison  # noqa: E402
-from verify.decision import CHECKS, Rules, decide  # noqa: E402
+from verify.decision import CHECKS, WITHOUT_BETTER, Rules, decide  # noqa: E402
 from verify.outcomes import outcomes  # noqa: E402
 
 STRATEGIES = ("p0", "p1", "p2", "p3")
-WITHOUT_BETTER = ("reference_never_met", "low_agreement", "backward_judge_disagrees")
 OFF = Rules(**dict.fromkeys(CHECKS, "skip"))  # type: ignore[arg-type]
 
 
@@ -142,14 +148,24 @@ def effects(
     print(f"\n{title}: {len(items)} solutions")
     head = f"{'check':<30} {'action':<8} {'fails':>6} {'doubted':>8} {'kept':>6}"
     print(f"{head} {'P':>6} {'R':>6} {'first-error F1':>22}")
-    before = run(items, annotations, OFF, "", "")
+    missed = [
+        first_error(record.labels) != item.first
+        for item, record in zip(items, decided(items, annotations, OFF), strict=True)
+        if isinstance(record, LabelledSolution)
+    ]
+
+    def run(rules: Rules, check: str, action: str) -> dict[str, float]:
+        records = decided(items, annotations, rules)
+        return measured(items, records, missed, check, action)
+
+    before = run(OFF, "", "")
     rows: dict[str, object] = {"before": before}
     for check in CHECKS:
         actions = ("reject",) if check in WITHOUT_BETTER else ("correct", "reject")
         for action in actions:
             rules = replace(OFF, **{check: action})
-            rows[f"{check}: {action}"] = run(items, annotations, rules, check, action)
-    rows["default rules"] = run(items, annotations, Rules(), "default rules", "")
+            rows[f"{check}: {action}"] = run(rules, check, action)
+    rows["default rules"] = run(Rules(), "default rules", "")
     return rows
 
 
@@ -159,24 +175,28 @@ def sure(judgment: Judgment) -> Judgment:
     return replace(judgment, verdicts=verdicts, error=None)
 
 
-def run(
-    items: Sequence[Item], annotations: Sequence[Annotation], rules: Rules, check: str, action: str
+def decided(
+    items: Sequence[Item], annotations: Sequence[Annotation], rules: Rules
+) -> list[LabelledSolution | Rejection]:
+    """What the rules make of the votes."""
+    return list(decide(annotations, [item.compared for item in items], rules))
+
+
+def measured(
+    items: Sequence[Item],
+    records: Sequence[LabelledSolution | Rejection],
+    missed: Sequence[bool],
+    check: str,
+    action: str,
 ) -> dict[str, float]:
-    """The labels under some rules, against the truth."""
-    decided = list(decide(annotations, [item.compared for item in items], rules))
-    plain = list(decide(annotations, [item.compared for item in items], OFF))
-    missed = [
-        first_error(labelled.labels) != item.first
-        for item, labelled in zip(items, plain, strict=True)
-        if isinstance(labelled, LabelledSolution)
-    ]
+    """Labels against the truth; `missed` tells where those without any check miss it."""
     failed = [
         any(found.check == check and found.verdict == "fail" for found in record.evidence)
-        for record in decided
+        for record in records
     ]
     kept = [
         (item, record)
-        for item, record in zip(items, decided, strict=True)
+        for item, record in zip(items, records, strict=True)
         if isinstance(record, LabelledSolution)
     ]
     truth = [item.truth for item, _ in kept]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Literal
 
 from prm.records import Evidence, Judgment, Solution, first_error
@@ -18,7 +17,7 @@ from verify.arithmetic import check_arithmetic
 from verify.checker_pool import Comparison
 from verify.quantities import MAX_CHARS, numbers
 from verify.support import support
-from verify.values import Outcome, check_values, met_results
+from verify.values import check_values, met_results
 from verify.votes import Voting, labels_of
 
 CUT = 0.5
@@ -157,8 +156,7 @@ def departure_called_right(labels: Sequence[float], solution: Solution, ending: 
         return Finding(
             "unknown", "only a wrong answer tells that leaving the reference is an error"
         )
-    how: Outcome = "different"
-    verdicts = check_values(solution.steps, solution.problem, solution.reference, how)
+    verdicts = check_values(solution.steps, solution.problem, solution.reference, "different")
     if verdicts[0].verdict is None:
         return Finding("unknown", verdicts[0].reason)
     left = next(index for index, item in enumerate(verdicts) if item.verdict == 0.0)
@@ -223,7 +221,7 @@ def answer_rests_elsewhere(labels: Sequence[float], solution: Solution, ending: 
     if max(map(len, [solution.problem, *solution.steps])) > MAX_CHARS:
         return Finding("unknown", f"a text is longer than {MAX_CHARS} characters")
     stated = numbers(extract_answer(solution.steps).text or "", words=False)
-    way = support(solution.steps, stated[-1], _given(solution)) if stated else None
+    way = support(solution.steps, stated[-1], set(numbers(solution.problem))) if stated else None
     if way is None:
         return Finding("unknown", "no equation comes out at the final answer")
     wrong = _wrong(labels)
@@ -278,10 +276,6 @@ def _named(step: int) -> str:
 
 def _wrong(labels: Sequence[float]) -> list[int]:
     return [index for index, label in enumerate(labels) if label < CUT]
-
-
-def _given(solution: Solution) -> set[Fraction]:
-    return set(numbers(solution.problem))
 
 
 def _falling(judgment: Judgment) -> tuple[float | None, ...]:

@@ -22,7 +22,8 @@ Action = Literal["skip", "keep", "correct", "down_weight", "reject"]
 NO_VOTE = "step_without_a_vote"
 """The rule that rejects what cannot be labelled."""
 
-_WITHOUT_BETTER = ("reference_never_met", "low_agreement", "backward_judge_disagrees")
+WITHOUT_BETTER = ("reference_never_met", "low_agreement", "backward_judge_disagrees")
+"""Checks that know no better labels, so cannot correct."""
 
 
 @dataclass
@@ -68,7 +69,7 @@ class Rules:
             raise ValueError(f"down_weight is {self.down_weight}; it must lie in (0, 1]")
         if not 0.5 <= self.margin <= 1.0:
             raise ValueError(f"margin is {self.margin}; it must lie between 0.5 and 1")
-        for name in _WITHOUT_BETTER:
+        for name in WITHOUT_BETTER:
             if getattr(self, name) == "correct":
                 raise ValueError(f"{name} cannot tell better labels: keep, down_weight or reject")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -22,15 +22,11 @@ from prm.train.data import fit_tokenizer
 from prm.train.scratch import make_model, make_tokenizer
 
 
-def load_base(config: Config, training: Sequence[LabelledSolution]) -> tuple[Any, Any]:
+def load_base(config: Config, training: Iterable[LabelledSolution]) -> tuple[Any, Any]:
     """The model and tokenizer to start from."""
     set_seed(config.seed)  # a base model's new head and LoRA's matrices are drawn at random
     if config.model is None:
-        texts = (
-            "\n".join([item.solution.problem, *item.solution.steps, item.solution.reference or ""])
-            for item in training
-        )
-        tokenizer = make_tokenizer(texts, config.scratch.vocab_size)
+        tokenizer = make_tokenizer(vocabulary_texts(training), config.scratch.vocab_size)
         model = make_model(
             config.scratch,
             tokenizer,
@@ -53,12 +49,28 @@ def load_base(config: Config, training: Sequence[LabelledSolution]) -> tuple[Any
             raise CheckpointError(f"{config.model}: {str(error).splitlines()[0]}") from None
         fit_tokenizer(tokenizer, model.config.vocab_size)
         model.config.pad_token_id = tokenizer.pad_token_id
-    context = model.config.max_position_embeddings
-    if config.render.max_length > context:
-        raise ConfigError(
-            f"render.max_length {config.render.max_length} exceeds the model's context of {context}"
-        )
+    require_context(model, config.render.max_length)
     return add_adapter(model, config.peft), tokenizer
+
+
+def vocabulary_texts(training: Iterable[LabelledSolution]) -> Iterator[str]:
+    """What a tokenizer from nothing learns from."""
+    for item in training:
+        solution = item.solution
+        yield "\n".join([solution.problem, *solution.steps, solution.reference or ""])
+
+
+def require_context(model: Any, max_length: int) -> None:
+    """Refuse inputs longer than the model has positions.
+
+    Raises:
+        ConfigError: with both numbers.
+    """
+    context = model.config.max_position_embeddings
+    if max_length > context:
+        raise ConfigError(
+            f"render.max_length {max_length} exceeds the model's context of {context}"
+        )
 
 
 def add_adapter(model: Any, peft: dict[str, Any]) -> Any:

@@ -139,20 +139,7 @@ class TokenBatches(Sampler[list[int]]):
     ) -> None:
         self._dataset = dataset
         self._seed = seed
-        grain = max(1, min(_GRAIN, tokens // 512))
-        # Rounded up, but no further than what still fits.
-        sizes = [
-            min(-(-length // grain) * grain, max(length, tokens)) for length in dataset.lengths
-        ]
-        self._sizes = sizes
-        shapes = _packed if packing else _padded
-        found = shapes(sorted(sizes, reverse=True), tokens, processes)
-        if found is None:
-            raise ConfigError(
-                f"batches.tokens {tokens}: {len(sizes)} solutions do not make as many batches for "
-                f"each of {processes} processes; raise it, or use fewer processes"
-            )
-        self._shapes = found
+        self._sizes, self._shapes = plan(dataset.lengths, tokens, packing, processes)
 
     def __len__(self) -> int:
         return len(self._shapes)
@@ -165,6 +152,30 @@ class TokenBatches(Sampler[list[int]]):
         batches = [[items[rank] for rank in shape] for shape in self._shapes]
         rng.shuffle(batches)
         return iter(batches)
+
+
+def plan(
+    lengths: Sequence[int], tokens: int, packing: bool, processes: int
+) -> tuple[list[int], list[list[int]]]:
+    """Which sizes come together; see `TokenBatches`.
+
+    Returns:
+        the lengths in coarser units, in their order; and for each batch its members, by their
+        places among those sizes in descending order.
+
+    Raises:
+        ConfigError: as `TokenBatches`.
+    """
+    grain = max(1, min(_GRAIN, tokens // 512))
+    # Rounded up, but no further than what still fits.
+    sizes = [min(-(-length // grain) * grain, max(length, tokens)) for length in lengths]
+    shapes = (_packed if packing else _padded)(sorted(sizes, reverse=True), tokens, processes)
+    if shapes is None:
+        raise ConfigError(
+            f"batches.tokens {tokens}: {len(sizes)} solutions do not make as many batches for "
+            f"each of {processes} processes; raise it, or use fewer processes"
+        )
+    return sizes, shapes
 
 
 def _packed(sizes: Sequence[int], tokens: int, processes: int) -> list[list[int]] | None:

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer
 
-from prm.errors import CheckpointError, ConfigError
+from prm.errors import CheckpointError
 from prm.train import memory, pace, volume
-from prm.train.base import add_adapter
+from prm.train.base import add_adapter, require_context, vocabulary_texts
 from prm.train.config import Config, check
 from prm.train.launch import launched
 from prm.train.memory import GIB, Layout, Memory, Offload, Sharding, Size
@@ -175,10 +175,7 @@ def _outline(config: Config, known: bool, notes: list[str]) -> tuple[Any, Any]:
     """The model without weights, and its tokenizer; None where there is none at hand."""
     tokenizer: Any = None
     if config.model is None:
-        texts = (
-            "\n".join([item.solution.problem, *item.solution.steps, item.solution.reference or ""])
-            for item in (volume.training(config) if known else ())
-        )
+        texts = vocabulary_texts(volume.training(config) if known else ())
         tokenizer = make_tokenizer(texts, config.scratch.vocab_size)
         with torch.device("meta"):
             model = make_model(
@@ -203,11 +200,7 @@ def _outline(config: Config, known: bool, notes: list[str]) -> tuple[Any, Any]:
         if tokenizer is None:
             said = f"{config.model}: no tokenizer at hand; {volume.CHARACTERS} characters a token"
             notes.append(said)
-    context = model.config.max_position_embeddings
-    if config.render.max_length > context:
-        raise ConfigError(
-            f"render.max_length {config.render.max_length} exceeds the model's context of {context}"
-        )
+    require_context(model, config.render.max_length)
     with torch.device("meta"):
         return add_adapter(model, config.peft), tokenizer
 

@@ -15,7 +15,7 @@ from prm import sources
 from prm.errors import ConfigError
 from prm.records import LabelledSolution
 from prm.render import Renderer
-from prm.train.batches import TokenBatches
+from prm.train.batches import plan
 from prm.train.config import Config
 from prm.train.data import StepDataset, split
 
@@ -149,34 +149,11 @@ def steps(config: Config, data: Data, devices: int, notes: list[str]) -> int:
         rows = int(config.trainer.get("per_device_train_batch_size", 8))
         batches = math.ceil(data.solutions / (rows * devices))
     else:
-        lengths = _Lengths(data.all_lengths)
-        batches = devices * math.ceil(sum(lengths.lengths) / config.batches.tokens / devices)
+        lengths, tokens = data.all_lengths, config.batches.tokens
         try:
-            batches = len(
-                TokenBatches(
-                    lengths,
-                    tokens=config.batches.tokens,
-                    packing=config.batches.packing,
-                    processes=devices,
-                    seed=config.seed,
-                )
-            )
+            batches = len(plan(lengths, tokens, config.batches.packing, devices)[1])
         except ConfigError as error:
+            batches = devices * math.ceil(sum(lengths) / tokens / devices)
             notes.append(str(error))
         batches //= devices
     return math.ceil(batches / int(config.trainer.get("gradient_accumulation_steps", 1)))
-
-
-class _Lengths:
-    """As much of a data set as batches are planned by."""
-
-    epoch = 0
-
-    def __init__(self, lengths: Sequence[int]) -> None:
-        self.lengths = lengths
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __getitem__(self, index: int) -> Any:
-        raise NotImplementedError
