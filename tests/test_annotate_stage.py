@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from killing import killed
 
 from annotate import stage
 from annotate.judge import JudgeSettings
@@ -323,20 +321,6 @@ def test_no_voter(tmp_path: Path) -> None:
 
 
 # SIGKILL, through the real command line
-
-
-def killed(folder: Path, points: str, *command: str) -> int:
-    """Run `killed.py`; returns how many kill points it tried."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "killed.py"), str(folder), points, *command],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout.splitlines()[-1])
 
 
 def test_killed_at_every_commit(tmp_path: Path) -> None:

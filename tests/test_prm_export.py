@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import resource
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from killing import killed
 
 from prm import config, jsonl
 from prm.errors import ConfigError, RecordError, RunConflictError
@@ -378,15 +376,8 @@ def test_killed_anywhere_the_same_command_gives_the_same_folder(tmp_path: Path) 
     # After each fsync and rename between the first `run.json` and the last: two shards, their
     # names, the folder, the card.
     points = [str(point) for point in range(7, 28, 2)]
-    command = [
-        *(sys.executable, str(ROOT / "tests" / "killed.py"), str(tmp_path), ",".join(points)),
-        *("export", f"source={tmp_path / 'records.jsonl'}", "name=n", "licence=mit"),
-        "shard_rows=3",
-    ]
-    done = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    command = ("export", f"source={tmp_path / 'records.jsonl'}", "name=n", "licence=mit")
+    killed(tmp_path, ",".join(points), *command, "shard_rows=3")
     whole = files(tmp_path / "whole")
     assert len([name for name in whole if name.endswith(".parquet")]) == 2
     for point in points:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killing import killed
 
 from prm import jsonl
 from prm.cli import main
@@ -307,19 +307,8 @@ def outputs(folder: Path) -> tuple[bytes, bytes]:
 
 
 def test_killed_at_every_commit(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            *(sys.executable, str(ROOT / "tests" / "killed.py"), str(tmp_path), "all"),
-            *("verify-answers", f"sources=[{{path: {solutions_file(tmp_path)}}}]", "chunk=5"),
-        ],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    points = int(done.stdout.splitlines()[-1])
+    source = f"sources=[{{path: {solutions_file(tmp_path)}}}]"
+    points = killed(tmp_path, "all", "verify-answers", source, "chunk=5")
     assert points >= 20
     whole = outputs(tmp_path / "whole")
     assert whole[0].count(b"\n") == 12

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from killing import killed
 
 from prm import config, jsonl
 from prm.errors import ConfigError, RecordError, RunConflictError
@@ -144,24 +144,7 @@ def test_refused_settings(override: str, message: str) -> None:
 
 def test_killed_at_every_commit(tmp_path: Path) -> None:
     path = labelled_file(tmp_path)
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / "tests" / "killed.py"),
-            str(tmp_path),
-            "all",
-            "verify",
-            f"annotations={path}",
-            "chunk=4",
-        ],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    points = int(done.stdout.splitlines()[-1])
+    points = killed(tmp_path, "all", "verify", f"annotations={path}", "chunk=4")
     assert points >= 25
     whole = outputs(tmp_path / "whole")
     assert sum(part.count(b"\n") for part in whole) == 9
