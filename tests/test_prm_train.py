@@ -15,14 +15,16 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-from prm import jsonl
+from prm import jsonl, metrics
 from prm.errors import CheckpointError, ConfigError
 from prm.records import Failure, LabelledSolution, Solution
 from prm.render import RenderSettings
-from prm.score import ScorerConfig, TransformersScorer, score
+from prm.scorers import ScorerConfig, score_all
+from prm.scorers import load as load_scorer
 from prm.sources import Place, Source
 from prm.train import stage
 from prm.train.data import split
+from prm.train.losses import LossConfig
 from prm.train.scratch import ScratchConfig, make_model, make_tokenizer
 from prm.zoo.aurora import read_declaration
 
@@ -94,8 +96,8 @@ def test_training_overfits_a_handful(tmp_path):
     config = sums.config(tmp_path / "run", path, trainer=keys, reference_drop=0.0)
     stage.run(config)
     training, _ = split(soft, config.held_out, config.seed)
-    scorer = TransformersScorer(ScorerConfig(str(tmp_path / "run" / "model")))
-    rows = score(scorer, [entry.solution for entry in training])
+    scorer = load_scorer(ScorerConfig(str(tmp_path / "run" / "model")))
+    rows = score_all(scorer, [entry.solution for entry in training])
     errors = [
         abs(value - label)
         for row, entry in zip(rows, training, strict=True)
@@ -103,6 +105,26 @@ def test_training_overfits_a_handful(tmp_path):
     ]
     assert len(training) >= 5
     assert max(errors) < 0.12
+
+
+@pytest.mark.parametrize("kind", ["binary_cross_entropy", "two_class", "ranking"])
+def test_scores_of_a_loss_over_logits_are_probabilities(tmp_path, data, kind):
+    """The declared threshold finds the wrong held-out steps as well as training said it does."""
+    config = sums.config(tmp_path / "run", data, loss=LossConfig(kind=kind), reference_drop=0.0)
+    config.trainer |= {"max_steps": 20, "learning_rate": 5e-3}
+    stage.run(config)
+    declared = read_declaration(tmp_path / "run" / "model")
+    assert (declared.loss, declared.meaning) == (kind, config.loss.meaning)
+    _, held_out = split(sums.labelled(40), config.held_out, config.seed)
+    scorer = load_scorer(ScorerConfig(str(tmp_path / "run" / "model")))
+    rows = score_all(scorer, [entry.solution for entry in held_out])
+    scores = [value for row in rows for value in row.scores]
+    wrong = [label < 0.5 for entry in held_out for label in entry.labels]
+    assert all(0.0 < value < 1.0 for value in scores)
+    assert 0.0 < declared.threshold.value < 1.0
+    found = metrics.step_f1(wrong, [value < declared.threshold.value for value in scores])
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert f"F1 of wrong steps {found.f1:.3f}" in card
 
 
 def test_gradient_accumulation_changes_nothing(tmp_path):
@@ -203,8 +225,8 @@ def test_lora_is_merged_into_a_stock_checkpoint(tmp_path, data, causal_lm):
     changed = {key for key in ours if key in base and not torch.equal(ours[key], base[key])}
     assert changed
     assert all("q_proj.weight" in key or "v_proj.weight" in key for key in changed)
-    scorer = TransformersScorer(ScorerConfig(str(tmp_path / "run" / "model")))
-    assert len(score(scorer, [sums.labelled(1)[0].solution])[0].scores) == 3
+    scorer = load_scorer(ScorerConfig(str(tmp_path / "run" / "model")))
+    assert len(score_all(scorer, [sums.labelled(1)[0].solution])[0].scores) == 3
 
 
 @pytest.mark.parametrize(
@@ -215,7 +237,7 @@ def test_lora_is_merged_into_a_stock_checkpoint(tmp_path, data, causal_lm):
         ({"trainer": {"learning_rate": "fast"}}, r"learning_rate is 'fast'; it must be like 5e-05"),
         ({"trainer": {"max_steps": 0}}, "start above 0"),
         ({"trainer": {"dataloader_persistent_workers": True}}, "is set by the stage"),
-        ({"trainer": {"parallelism_config": {"sp_size": 2}}}, "not wired into the trainer"),
+        ({"trainer": {"parallelism_config": {"sp_size": 2}}}, "does not divide 1 process"),
         ({"peft": {"lora_rank": 8}}, "lora_rank"),
         ({"peft": {"lora_target_modules": ["nowhere"]}}, "nowhere"),
         ({"reference_drop": 1.5}, "reference_drop is 1.5"),

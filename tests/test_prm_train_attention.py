@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +25,6 @@ from prm.train.attention import (
     PACKED,
     flash_arguments,
     require_packing,
-    require_sequence_parallel,
     solution_lengths,
     use_packed_attention,
 )
@@ -239,42 +237,7 @@ def test_the_proof_leaves_the_model_as_it_was():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def seven_billion(**keys: Any) -> Qwen2Config:
-    """The heads of Qwen2.5-Math-7B."""
-    return Qwen2Config(num_attention_heads=28, num_key_value_heads=4, **keys)
-
-
-@pytest.mark.parametrize(
-    ("config", "ranks", "keys", "message"),
-    [
-        (seven_billion(), 8, {}, r"28 query and 4 key heads; sizes that do: 2, 4, 28"),
-        (seven_billion(), 7, {}, "over 7 devices"),
-        (seven_billion(), 4, {"attention": PACKED}, f"does not run '{PACKED}'"),
-        (seven_billion(), 4, {"attention": "sdpa"}, "packed solutions see each other"),
-        (seven_billion(), 2, {"rows": 4}, "the batch has 4"),
-        (Qwen3NextConfig(num_hidden_layers=4), 2, {}, "'linear_attention' would start anew"),
-    ],
-)
-def test_sequence_parallelism_that_would_not_be_right_is_refused(config, ranks, keys, message):
-    pytest.importorskip("deepspeed")
-    chosen = {"packing": True, "attention": "flash_attention_2"} | keys
-    with pytest.raises(ConfigError, match=message):
-        require_sequence_parallel(config, ranks, **chosen)
-
-
-def test_sequence_parallelism_that_is_right_is_not_refused():
-    pytest.importorskip("deepspeed")
-    for ranks in (2, 4):
-        require_sequence_parallel(
-            seven_billion(), ranks, packing=True, attention="flash_attention_2"
-        )
-        require_sequence_parallel(seven_billion(), ranks, packing=False, attention="sdpa")
-    require_sequence_parallel(seven_billion(), 1, packing=True, attention=PACKED)
-    few = Qwen2Config(num_attention_heads=32, num_key_value_heads=4)  # each key head twice
-    require_sequence_parallel(few, 8, packing=False, attention="sdpa")
-
-
-# ── long rows, several processes ─────────────────────────────────────────────────────────────
+# ── long rows ─────────────────────────────────────────────────────────────────────────────────
 
 LONG = """
 import re, sys
@@ -328,104 +291,3 @@ def test_memory_of_a_32k_row_grows_with_its_length_not_with_its_square():
     assert split < 2.4 * half
     # A mask of 32k × 32k alone would be 1,024 MB, one head's attention weights 4,096 MB.
     assert whole < 512
-
-
-SHARED = """
-import os, sys
-import deepspeed, torch
-import torch.distributed as dist
-from accelerate import Accelerator, PartialState
-from accelerate.utils import DeepSpeedPlugin, DeepSpeedSequenceParallelConfig, ParallelismConfig
-
-sys.path.insert(0, os.environ["TESTS"])
-from test_prm_train_attention import tiny
-from test_prm_train_batches import examples
-from prm.train.attention import require_sequence_parallel
-from prm.train.batches import collate_packed
-from prm.train.losses import IGNORE, LossConfig, StepLoss
-
-torch.set_num_threads(1)
-data, loss, rate, length = examples(4), StepLoss(LossConfig()), 0.02, 44
-
-def shared(solutions):
-    # Padded to one length, which gloo asks for and both devices can share. Ulysses moves labels
-    # one position to the left, as a language model wants them, so here they stand one to the right.
-    batch = collate_packed(solutions)
-    more = length - batch["input_ids"].shape[1]
-    fill = {"labels": IGNORE, "groups": -1}
-    batch = {
-        key: torch.nn.functional.pad(value, (0, more), value=fill.get(key, 0))
-        for key, value in batch.items()
-    }
-    batch["position_ids"] = torch.arange(length)[None]
-    return batch | {"labels": batch["labels"].roll(1, dims=1)}
-
-alone, expected = tiny("qwen2").train(), []
-optimizer = torch.optim.SGD(alone.parameters(), lr=rate)
-for solution in data:
-    batch = collate_packed([solution])
-    logits = alone(input_ids=batch["input_ids"]).logits
-    value = loss(logits, batch["labels"], batch["weights"], batch["groups"])
-    expected.append(value.item())
-    value.backward()
-    optimizer.step()
-    optimizer.zero_grad()
-
-deepspeed.init_distributed("gloo")
-PartialState(cpu=True, backend="gloo")
-handler = DeepSpeedSequenceParallelConfig(
-    sp_seq_length_is_variable=True, sp_attn_implementation="sdpa"
-)
-settings = {
-    "train_micro_batch_size_per_gpu": 1,
-    "gradient_clipping": 0.0,
-    "zero_optimization": {"stage": 2},
-    "zero_allow_untested_optimizer": True,
-}
-accelerator = Accelerator(
-    parallelism_config=ParallelismConfig(sp_backend="deepspeed", sp_size=2, sp_handler=handler),
-    deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=settings),
-)
-model = tiny("qwen2").train()
-require_sequence_parallel(model.config, 2, packing=False, attention="sdpa")
-optimizer = torch.optim.SGD(model.parameters(), lr=rate)
-loader = torch.utils.data.DataLoader(data, batch_size=1, collate_fn=shared)
-model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
-for batch, known in zip(loader, expected, strict=True):
-    assert batch["input_ids"].shape == (1, length // 2)
-    labels = batch["shift_labels"]
-    count = (labels != IGNORE).sum()
-    dist.all_reduce(count)
-    logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"]).logits
-    value = loss(logits, labels, batch["weights"], batch["groups"], count)
-    accelerator.backward(value)  # not times the processes: Ulysses adds up what a row's owe
-    optimizer.step()
-    optimizer.zero_grad()
-    dist.all_reduce(whole := value.detach())
-    assert abs(whole.item() - known) < 1e-5, (whole, known)
-shares = zip(accelerator.unwrap_model(model).parameters(), alone.parameters(), strict=True)
-apart = max(float((one - other).detach().abs().max()) for one, other in shares)
-assert apart < 1e-5, apart
-start = zip(tiny("qwen2").parameters(), alone.parameters(), strict=True)
-assert max(float((one - other).detach().abs().max()) for one, other in start) > 1e-3
-print("equal")
-"""
-
-
-@pytest.mark.slow
-def test_a_row_shared_by_two_processes_trains_as_in_one(tmp_path):
-    pytest.importorskip("deepspeed")
-    program, root = tmp_path / "program.py", Path(__file__).parents[1]
-    program.write_text(SHARED)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    ended = subprocess.run(
-        [*command, "--nproc_per_node", "2", str(program)],
-        env=os.environ
-        | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
-        | {"TESTS": str(root / "tests"), "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    assert ended.stdout.count("equal") == 2

@@ -319,7 +319,12 @@ class Recording(Trainer):
     def get_train_dataloader(self):
         config = BatchConfig(tokens=80)
         return train_loader(
-            self.train_dataset, config, self.args, self.data_collator, self.accelerator
+            self.train_dataset,
+            config,
+            self.args,
+            self.data_collator,
+            self.accelerator,
+            self.accelerator.num_processes,
         )
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):

@@ -13,7 +13,8 @@ import yaml
 from prm.cli import main
 from prm.config import to_dict
 from prm.records import StepScores
-from prm.score import ScorerConfig, TransformersScorer
+from prm.scorers import ScorerConfig
+from prm.scorers import load as load_scorer
 from prm.train import stage
 
 GOLDEN = Path(__file__).parent / "golden" / "loss_curve.json"
@@ -44,9 +45,9 @@ def test_stock_vllm_gives_the_same_scores(tmp_path: Path, monkeypatch: pytest.Mo
     stage.run(sums.config(tmp_path / "run", data, scratch=size, trainer={"max_steps": 20}))
     model = tmp_path / "run/model"
     solutions = [item.solution for item in sums.labelled(6, seed=3)]
-    scorer = TransformersScorer(ScorerConfig(model=str(model)))
+    scorer = load_scorer(ScorerConfig(model=str(model)))
     rendered = [
-        scorer.renderer.render(item.problem, item.steps, item.reference) for item in solutions
+        scorer.format.render(item.problem, item.steps, item.reference) for item in solutions
     ]
     engine = vllm.LLM(model=str(model), runner="pooling", dtype="float32", enforce_eager=True)
     try:

@@ -29,13 +29,17 @@ def data(tmp_path):
 
 
 def launch(
-    config: stage.Config, *, program: tuple[str, ...] = ("-m", "prm"), seconds: float = 240
+    config: stage.Config,
+    *,
+    program: tuple[str, ...] = ("-m", "prm"),
+    processes: int = 2,
+    seconds: float = 240,
 ) -> subprocess.CompletedProcess[str]:
-    """`torchrun` two processes on the CPU; a hang is an error."""
+    """`torchrun` processes on the CPU; a hang is an error."""
     path = Path(config.out).with_suffix(".yaml")
     path.write_text(json.dumps(configuration.to_dict(config)))  # JSON is YAML
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc_per_node", "2", *program, "train", str(path)]
+    command += ["--nproc_per_node", str(processes), *program, "train", str(path)]
     environment = os.environ | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         command,

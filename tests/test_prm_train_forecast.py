@@ -409,6 +409,25 @@ def test_more_devices_hold_less_each_and_offloading_moves_it_to_the_host():
     assert moved.host == static(kept) + kept.step
 
 
+def test_a_shared_row_is_a_part_for_each_device_and_a_batch_for_a_group(
+    tmp_path, data, causal_lm, monkeypatch
+):
+    config = sums.config(tmp_path / "run", data, model=str(causal_lm))
+    config.trainer |= {"deepspeed": {"zero_optimization": {"stage": 3}}}
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    alone = forecast(config)
+    config.trainer |= {"parallelism_config": {"sp_size": 2}}
+    found = forecast(config)
+    assert found.steps == -(-51 // (4 * 2))
+    assert alone.steps == -(-51 // (4 * 4))
+    assert 2 * found.memory(found.here).activations == alone.memory(alone.here).activations
+    assert found.memory(found.here).weights == alone.memory(alone.here).weights
+    assert "at most 1,024 tokens a row over 2 devices, packed" in str(found)
+    config.batches.packing = False
+    with pytest.raises(ConfigError, match="a padded batch has several"):
+        forecast(config)
+
+
 @pytest.mark.parametrize(
     ("environment", "trainer", "expected"),
     [
@@ -428,6 +447,14 @@ def test_more_devices_hold_less_each_and_offloading_moves_it_to_the_host():
                 }
             },
             Layout(sharding="zero2", devices=1, half=False, offload="optimizer"),
+        ),
+        (
+            {"WORLD_SIZE": "4"},
+            {
+                "deepspeed": {"zero_optimization": {"stage": 3}},
+                "parallelism_config": {"sp_size": 2},
+            },
+            Layout(sharding="zero3", devices=4, half=False, shared=2),
         ),
     ],
 )

@@ -28,6 +28,7 @@ EXPECTED = {
     "zero3-offload": "ZeRO-3 + offload",
     "fsdp": "FSDP",
     "multi-node": "ZeRO-3",
+    "ulysses": "ZeRO-3, rows over 2",
 }
 
 
@@ -46,7 +47,8 @@ def test_a_file_holds_what_accelerate_knows(path):
     loaded = load_config_from_file(str(path))
     assert loaded.mixed_precision == "bf16"
     known = {action.dest for action in launch_command_parser()._actions}
-    assert set(loaded.deepspeed_config) | set(loaded.fsdp_config) <= known
+    parts = (loaded.deepspeed_config, loaded.fsdp_config, loaded.parallelism_config)
+    assert {key for part in parts for key in part} <= known
     # A whole model must be left at the end.
     if loaded.deepspeed_config.get("zero_stage") == 3:
         assert loaded.deepspeed_config["zero3_save_16bit_model"] is True
@@ -91,6 +93,8 @@ def test_a_file_starts_what_it_says(tmp_path, data, causal_lm, path):
         port = str(free.getsockname()[1])
     options = ["--num_processes", "2", "--main_process_ip", "127.0.0.1"]
     options += ["--main_process_port", port]
+    if path.stem == "ulysses":  # written for more GPUs than two
+        options += ["--parallelism_config_sp_size", "2"]
     started = [
         start([*command(path, [*options, "--machine_rank", str(rank)], config), "--dry-run"])
         for rank in range(machines)

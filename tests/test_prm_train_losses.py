@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from prm import config as configuration
 from prm.errors import ConfigError
 from prm.train.losses import IGNORE, LossConfig, StepLoss, by_solution
+from prm.zoo.aurora import _readout, raw_scores
 
 KINDS = ("squared_error", "binary_cross_entropy", "two_class", "ranking")
 NAN, INF = float("nan"), float("inf")
@@ -317,13 +318,25 @@ def test_two_classes_need_two_outputs():
     assert [LossConfig(kind=kind).labels for kind in KINDS] == [1, 1, 2, 1]
 
 
-def test_scores_become_probabilities_where_they_are_some():
-    scores = torch.tensor([-0.5, 0.25, math.log(3)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_finished_checkpoint_reads_what_the_loss_trained(kind):
+    config = LossConfig(kind=kind)
+    outputs = torch.tensor([[-0.5, 0.25][-config.labels :], [0.0, math.log(3)][-config.labels :]])
+    said = StepLoss(config).scores(raw_scores(outputs))
+    assert torch.equal(said, _readout(kind, config.labels).scores(outputs))
+    if kind == "squared_error":
+        assert said.tolist() == pytest.approx([0.25, math.log(3)])
+        assert config.meaning.startswith("raw score")
+    else:
+        assert said[1].item() == pytest.approx(0.75)
+        assert config.meaning.startswith("sigmoid of")
+
+
+def test_scores_are_probabilities_where_they_are_no_order():
+    scores = torch.tensor([-0.5, 0.25, 1.5])
     said = {kind: StepLoss(LossConfig(kind=kind)).probabilities(scores) for kind in KINDS}
-    assert said["squared_error"].tolist() == [0.0, 0.25, 1.0]
-    assert said["binary_cross_entropy"][2].item() == pytest.approx(0.75)
-    assert torch.equal(said["two_class"], said["binary_cross_entropy"])
-    assert said["ranking"] is None
+    assert said.pop("ranking") is None
+    assert all(values.tolist() == [0.0, 0.25, 1.0] for values in said.values())
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_a_frozen_weight_costs_four(model):
 @pytest.mark.parametrize("batch", [PADDED, PACKED])
 def test_padded_and_packed_batches_count_alike(model, batch):
     clock = Clock()
-    pace = Pace(model, processes=2, peak=1e6, clock=clock)
+    pace = Pace(model, groups=2, ranks=1, peak=1e6, clock=clock)
     pace.count(batch)
     pace.count(batch)
     clock.now += 4
@@ -63,9 +63,21 @@ def test_padded_and_packed_batches_count_alike(model, batch):
     assert figures["mfu"] == pytest.approx(operations / 4 / 1e6)
 
 
+def test_devices_that_share_a_batch_count_it_once_and_work_for_their_part(model):
+    clock = Clock()
+    figures = []
+    for ranks in (1, 4):
+        pace = Pace(model, groups=2, ranks=ranks, peak=1e6, clock=clock)
+        pace.count(PACKED)
+        clock.now += 4
+        figures.append(pace.read(tokens_before=100))
+    assert figures[0]["mfu"] == pytest.approx(4 * figures[1]["mfu"])
+    assert figures[0]["tokens"] == figures[1]["tokens"] == 100 + 8
+
+
 def test_a_reading_starts_anew_and_leaves_out_what_was_no_training(model):
     clock = Clock()
-    pace = Pace(model, processes=1, peak=None, clock=clock)
+    pace = Pace(model, groups=1, ranks=1, peak=None, clock=clock)
     pace.count(PACKED)
     clock.now += 1
     pace.read(0)

@@ -15,6 +15,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from safetensors import safe_open
 from transformers import (
     Qwen2Config,
@@ -23,6 +25,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from prm import metrics
 from prm.errors import TrainingError
 from prm.train.batches import BatchConfig
 from prm.train.losses import IGNORE, LossConfig, StepLoss
@@ -240,6 +243,24 @@ def test_step_metrics_take_a_logit_for_what_it_is():
     seen = prediction([(math.log(3), 0.5), (-math.log(4), 0.0)])
     measured = step_metrics(seen, StepLoss(LossConfig(kind="two_class")))
     assert measured["ece"] == pytest.approx((0.25 + 0.2) / 2)  # ¾ for ½ and ⅕ for 0
+    assert measured["best_threshold"] == pytest.approx((0.75 + 0.2) / 2)
+
+
+@given(
+    st.lists(st.tuples(st.floats(-12, 12, width=32), st.sampled_from([0.0, 1.0])), min_size=1),
+    st.sampled_from(["binary_cross_entropy", "two_class", "ranking"]),
+)
+def test_a_threshold_of_sigmoids_calls_the_steps_wrong_that_the_raw_one_would(steps, kind):
+    seen = prediction(steps)
+    raw = seen.predictions[0].astype(float)
+    wrong = seen.label_ids[0][0] < 0.5
+    loss = StepLoss(LossConfig(kind=kind))
+    read = loss.scores(torch.from_numpy(seen.predictions[0])).numpy().astype(float)
+    # Sigmoids may fall together in float32; only then may another cut be the best.
+    assume(len(set(read)) == len(set(raw)))
+    declared = step_metrics(seen, loss)["best_threshold"]
+    assert 0.0 < declared <= 1.0
+    assert ((read < declared) == (raw < metrics.best_step_threshold(wrong, raw))).all()
 
 
 def test_step_metrics_tell_neighbouring_float32_scores_apart():
@@ -345,6 +366,21 @@ def test_a_training_batch_can_hold_so_many_tokens(tmp_path):
     assert trainer.state.log_history[-2]["tokens"] <= sum(trainer.train_dataset.lengths)
     # Evaluation goes on counting solutions.
     assert len(trainer.get_eval_dataloader()) == 3
+
+
+def test_deepspeed_does_not_round_the_labels(tmp_path, monkeypatch):
+    """In bfloat16 0.9 would become 0.8984."""
+    trainer = make_trainer(tmp_path)
+    plugin = SimpleNamespace(hf_ds_config=SimpleNamespace(dtype=lambda: torch.bfloat16))
+    monkeypatch.setattr(trainer, "is_deepspeed_enabled", True)
+    monkeypatch.setattr(trainer, "accelerator", SimpleNamespace(state=SimpleNamespace()))
+    trainer.accelerator.state.deepspeed_plugin = plugin
+    batch = collate(examples(4), packed=True)
+    prepared = trainer._prepare_inputs({**batch, "other": torch.ones(2)})
+    assert prepared["other"].dtype == torch.bfloat16  # what the base class does
+    for name in ("labels", "weights", "groups"):
+        assert torch.equal(prepared[name], batch[name])
+        assert prepared[name].dtype == batch[name].dtype
 
 
 # ── what stops a run ─────────────────────────────────────────────────────────────────────────

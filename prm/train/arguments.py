@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from transformers import TrainingArguments
 
 from prm.errors import ConfigError
+from prm.train import sequence
 from prm.train.config import Config
 
 _OURS = {
@@ -42,18 +44,19 @@ def training_arguments(config: Config) -> TrainingArguments:
         raise ConfigError(f"trainer.{clash[0]} is set by the stage; leave it out")
     if config.trainer.get("max_steps") == 0 or config.trainer.get("num_train_epochs") == 0:
         raise ConfigError("trainer.max_steps and trainer.num_train_epochs start above 0")
-    if config.trainer.get("parallelism_config"):
-        raise ConfigError(
-            "trainer.parallelism_config: sequence and tensor parallelism are not wired into the "
-            "trainer yet; ZeRO-3 or FSDP with gradient_checkpointing holds a row of 32k tokens"
-        )
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    ranks = sequence.shared(config.trainer, processes)
     for known in dataclasses.fields(TrainingArguments):
         given = config.trainer.get(known.name)
         if isinstance(given, str) and isinstance(known.default, (int, float)):
             raise ConfigError(f"trainer.{known.name} is {given!r}; it must be like {known.default}")
+    parallelism = {"parallelism_config": sequence.parallelism(ranks, processes)}
     try:
-        return TrainingArguments(**(defaults | config.trainer))
+        arguments = TrainingArguments(**(defaults | config.trainer | parallelism))
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"trainer: {error}; keys are those of transformers.TrainingArguments"
         ) from None
+    if ranks > 1 and arguments.deepspeed_plugin is None:
+        raise ConfigError(sequence.NO_DEEPSPEED)
+    return arguments

@@ -15,7 +15,6 @@ nothing says so.
 
 from __future__ import annotations
 
-import importlib.util
 from itertools import pairwise
 from typing import Any
 
@@ -132,7 +131,7 @@ def flash_arguments(position_ids: torch.Tensor) -> dict[str, Any]:
     """What FlashAttention needs to know of a packed row, as keyword arguments of a model.
 
     Transformers would find the same in every layer, and each time wait for the GPU.
-    `packed_attention` ignores them. Not for sequence parallelism: a rank holds part of a row.
+    `packed_attention` ignores them. Not for a row that is shared: a device holds part of it.
 
     Args:
         position_ids: `[1, tokens]`.
@@ -234,60 +233,3 @@ def _require_equal_scores(model: Any) -> None:
             f"packing: {type(model).__name__} scores a solution in a packed row unlike the same "
             f"solution alone; {_MEND}"
         )
-
-
-def require_sequence_parallel(
-    config: Any, ranks: int, *, packing: bool, attention: str, rows: int = 1
-) -> None:
-    """Refuse what DeepSpeed's Ulysses (`sp_backend: deepspeed`) would not run, or run wrongly.
-
-    Args:
-        config: the model's configuration.
-        ranks: devices that share one sequence (`sp_size`).
-        packing: whether rows are packed.
-        attention: the attention implementation within each device's heads.
-        rows: rows of a batch.
-
-    Raises:
-        ConfigError: with the reason.
-    """
-    if ranks == 1:
-        return
-    if importlib.util.find_spec("deepspeed") is None:
-        raise ConfigError("sequence parallelism needs DeepSpeed: pip install deepspeed")
-    config = config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ())
-    recurrent = sorted(kinds - _EXACT_LAYERS)
-    if recurrent:
-        raise ConfigError(
-            f"sequence parallelism: layers of kind {recurrent[0]!r} would start anew on each device"
-        )
-    heads, keys = config.num_attention_heads, config.num_key_value_heads
-    if not _fits(heads, keys, ranks):
-        raise ConfigError(
-            f"sequence parallelism over {ranks} devices does not fit {heads} query and {keys} key "
-            f"heads; sizes that do: {_sizes(heads, keys) or 'none'}"
-        )
-    if attention not in ("sdpa", _FLASH, "flash_attention_3"):
-        raise ConfigError(
-            f"sequence parallelism does not run {attention!r}; use {_FLASH}, or sdpa and padding"
-        )
-    if packing and attention == "sdpa":  # it drops the mask: silently causal over the whole row
-        raise ConfigError(
-            "sequence parallelism with sdpa lets packed solutions see each other; install "
-            f"flash-attn, or {_MEND}"
-        )
-    if rows != 1:
-        raise ConfigError(
-            f"sequence parallelism shares one row among the devices, and the batch has {rows}; "
-            "set trainer.per_device_train_batch_size: 1"
-        )
-
-
-def _sizes(heads: int, keys: int) -> str:
-    return ", ".join(str(size) for size in range(2, heads + 1) if _fits(heads, keys, size))
-
-
-def _fits(heads: int, keys: int, ranks: int) -> bool:
-    # Where there are fewer key heads than devices, each is copied to several.
-    return heads % ranks == 0 and (keys % ranks == 0 or ranks % keys == 0)

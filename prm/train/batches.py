@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import TrainingArguments
 
 from prm.errors import ConfigError
-from prm.score import pad_batch
+from prm.scorers.transformers import pad_batch
 from prm.train.data import Example
 from prm.train.losses import IGNORE
 
@@ -230,6 +230,7 @@ def train_loader(
     arguments: TrainingArguments,
     collate: Callable[[Sequence[Example]], Batch],
     accelerator: Accelerator,
+    groups: int,
 ) -> DataLoader[Any]:
     """The loader of training batches by `config.tokens`, for `Trainer.get_train_dataloader`.
 
@@ -239,6 +240,7 @@ def train_loader(
         arguments: the Trainer's; its keys for loaders hold, but for batch size and sampler.
         collate: makes a batch of examples.
         accelerator: deals the batches out to the processes.
+        groups: of processes that are to have batches of their own.
 
     Raises:
         ConfigError: as `TokenBatches`.
@@ -248,7 +250,7 @@ def train_loader(
         dataset,
         tokens=config.tokens,
         packing=config.packing,
-        processes=accelerator.num_processes,
+        processes=groups,
         seed=arguments.seed if arguments.data_seed is None else arguments.data_seed,
     )
     loader: DataLoader[Any] = DataLoader(

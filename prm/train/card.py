@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from prm import jsonl
-from prm.zoo.aurora import Declaration, Threshold
+from prm.zoo.aurora import Declaration
+from prm.zoo.entry import Threshold
 
 _CARD = """---
 library_name: transformers
@@ -15,7 +16,7 @@ tags: [process-reward-model]
 
 # A process reward model
 
-One raw score per step of a solution: {meaning}. {threshold}
+One score per step of a solution: {meaning}. {threshold}
 
 | | |
 |---|---|
@@ -29,12 +30,10 @@ The label of a step is what its annotators voted, verified against the reference
 not a proof. How a solution becomes token ids is declared in `prm.json`.
 
 ```python
-from prm.score import ScorerConfig, TransformersScorer, score
-from prm.records import Solution
+from prm.scorers import ScorerConfig, load, score
 
-scorer = TransformersScorer(ScorerConfig(model="path/to/this/folder"))
-solution = Solution(id="1", problem="What is 2 + 3?", steps=("2 + 3 = 5", "The answer is 5."))
-print(score(scorer, [solution])[0].scores)
+scorer = load(ScorerConfig(model="path/to/this/folder"))
+print(score(scorer, "What is 2 + 3?", ["2 + 3 = 5", "The answer is 5."]))
 ```
 """
 

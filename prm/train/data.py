@@ -21,9 +21,10 @@ from prm import jsonl
 from prm.errors import CheckpointError, RecordError
 from prm.records import Failure, LabelledSolution, problem_key
 from prm.render import Rendered, Renderer
+from prm.scorers.base import reference_text
 from prm.train.losses import IGNORE, LossConfig
 from prm.train.targets import targets
-from prm.zoo.aurora import ReferenceKind, reference_text
+from prm.zoo.family import ReferenceKind
 
 TOO_LONG = "too long"
 """Reason of a solution set aside: more tokens than `max_length`."""

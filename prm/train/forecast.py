@@ -20,6 +20,7 @@ from prm.train.config import Config, check
 from prm.train.launch import launched
 from prm.train.memory import GIB, Layout, Memory, Offload, Sharding, Size
 from prm.train.scratch import make_model, make_tokenizer
+from prm.train.sequence import require_sequence_parallel
 
 CARDS = (24, 40, 80, 141)
 """GiB of the devices that are compared."""
@@ -37,7 +38,7 @@ class Forecast:
     Attributes:
         size: the model's.
         here: how the run is spread, as this process was launched.
-        tokens: the most in a device's forward pass.
+        tokens: the most in a forward pass.
         checkpointing: whether activations are computed again.
         width: tokens of a row where batches are padded; None where they are packed.
         data: None where a source is not there.
@@ -73,7 +74,8 @@ class Forecast:
         share = "all" if trained == self.size.parameters else f"{trained:,}"
         yield f"model     {self.size.parameters:,} parameters, {share} trained"
         rows = "packed" if self.width is None else "padded"
-        yield f"forward   at most {self.tokens:,} tokens a device, {rows}"
+        whose = "device" if self.here.shared == 1 else f"row over {self.here.shared} devices"
+        yield f"forward   at most {self.tokens:,} tokens a {whose}, {rows}"
         if self.data is None or self.steps is None or self.operations is None:
             return
         data, devices = self.data, self.here.devices
@@ -151,11 +153,19 @@ def forecast(config: Config) -> Forecast:
     found = volume.count(config, notes)
     model, tokenizer = _outline(config, found[0] > 0, notes)
     data = volume.read(config, found, tokenizer, notes) if found[0] else None
-    steps = None if data is None else volume.steps(config, data, here.devices, notes)
+    groups = here.devices // here.shared
+    steps = None if data is None else volume.steps(config, data, groups, notes)
     epochs = float(config.trainer.get("num_train_epochs", 3.0))
     most = config.trainer.get("max_steps", -1)
     if steps is not None and most > 0:
         epochs = most / steps
+    require_sequence_parallel(
+        model.config,
+        here.shared,
+        longest=config.render.max_length,
+        batches=config.batches,
+        rows=int(config.trainer.get("per_device_train_batch_size", 8)),
+    )
     token_cost, pair_cost = pace.costs(model)
     return Forecast(
         size=memory.measure(model),

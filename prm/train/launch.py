@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prm.errors import ConfigError
+from prm.train import sequence
 from prm.train.config import Config
 from prm.train.memory import Layout, Offload, Sharding
 
@@ -20,10 +21,11 @@ def launched(config: Config) -> Layout:
     """The layout that accelerate left in the environment, or that `trainer` asks for.
 
     Raises:
-        ConfigError: settings for DeepSpeed that cannot be read.
+        ConfigError: settings for DeepSpeed that cannot be read, or rows that cannot be shared so.
     """
     given = os.environ
     devices = int(given.get("WORLD_SIZE", 1))
+    shared = sequence.shared(config.trainer, devices)
     precision = given.get("ACCELERATE_MIXED_PRECISION", "no")
     half = precision in ("bf16", "fp16") or bool(
         config.trainer.get("bf16") or config.trainer.get("fp16")
@@ -39,6 +41,8 @@ def launched(config: Config) -> Layout:
         where = {
             part: given.get(f"{prefix}OFFLOAD_{part.upper()}_DEVICE", "none") for part in _PARTS
         }
+    elif shared > 1:
+        raise ConfigError(sequence.NO_DEEPSPEED)
     elif given.get("ACCELERATE_USE_FSDP") == "true" and devices > 1:
         return Layout(sharding="fsdp", devices=devices, half=half)
     else:
@@ -48,7 +52,7 @@ def launched(config: Config) -> Layout:
     offload: Offload = "all" if everything else "none"
     if not everything and where["optimizer"] != "none":
         offload = "optimizer"
-    return Layout(sharding=sharding, devices=devices, half=half, offload=offload)
+    return Layout(sharding=sharding, devices=devices, half=half, offload=offload, shared=shared)
 
 
 def _zero_settings(settings: Any) -> dict[str, Any]:

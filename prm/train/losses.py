@@ -2,13 +2,14 @@
 
     loss                    Σ over the labelled steps                              score
     squared_error           ½ w (r − r̂)²                                           r̂, raw
-    binary_cross_entropy    w [−r log σ(s) − (1 − r) log σ(−s)]                    s, a logit
-    two_class               the same of s = z₁ − z₀, two outputs, class 1 is right s, a logit
-    ranking                 comparisons within a solution, see `ranking`           s, an order
+    binary_cross_entropy    w [−r log σ(s) − (1 − r) log σ(−s)]                    σ(s)
+    two_class               the same of s = z₁ − z₀, two outputs, class 1 is right σ(s)
+    ranking                 comparisons within a solution, see `ranking`           σ(s)
 
-r is the soft label, w the weight. The functions take flat vectors, one entry per labelled step;
-`StepLoss` picks those out of a batch, so padding and packing make no difference, and divides by
-N, the labelled steps over all devices and accumulated batches, so neither does how a batch is
+r is the soft label, w the weight; r̂ and s are raw scores, and what the finished checkpoint says of
+a step is the last column. The functions take flat vectors of raw scores, one entry per labelled
+step; `StepLoss` picks those out of a batch, so padding and packing make no difference, and divides
+by N, the labelled steps over all devices and accumulated batches, so neither does how a batch is
 cut up.
 """
 
@@ -20,7 +21,7 @@ from typing import Literal
 
 import torch
 
-from prm.zoo.aurora import raw_scores
+from prm.zoo.aurora import LOGITS, raw_scores
 
 IGNORE = -100.0
 """Label of a position that the loss leaves out. No label equals it: labels lie in [0, 1]."""
@@ -74,12 +75,12 @@ class LossConfig:
         """What a score is, in words; for the checkpoint's declaration."""
         return {
             "squared_error": "raw score; about the probability that the step is right",
-            "binary_cross_entropy": "logit; its sigmoid is about the probability that the step "
+            "binary_cross_entropy": "sigmoid of the output; about the probability that the step "
             "is right",
-            "two_class": "difference of logits (right - wrong); its sigmoid is about the "
-            "probability that the step is right",
-            "ranking": "ranking score; orders the steps of a solution, 0 is its start, and it "
-            "is no probability",
+            "two_class": "sigmoid of right less wrong; about the probability that the step is "
+            "right",
+            "ranking": "sigmoid of PQM's Q-value; orders the steps of a solution, 0.5 is its "
+            "start, and as a probability it is not calibrated",
         }[self.kind]
 
 
@@ -125,15 +126,13 @@ class StepLoss:
                 total = ranking(scores, target, weight, groups[labelled], self.config.margin)
         return total / torch.as_tensor(len(scores) if count is None else count).clamp(min=1)
 
+    def scores(self, raw: torch.Tensor) -> torch.Tensor:
+        """What the finished checkpoint says of a step: `prm.zoo.aurora` reads it likewise."""
+        return raw.sigmoid() if self.config.kind in LOGITS else raw
+
     def probabilities(self, scores: torch.Tensor) -> torch.Tensor | None:
-        """What scores say of the probability that a step is right; None where they are an order."""
-        match self.config.kind:
-            case "squared_error":
-                return scores.clamp(0.0, 1.0)
-            case "binary_cross_entropy" | "two_class":
-                return scores.sigmoid()
-            case "ranking":
-                return None
+        """What scores say of the probability that a step is right; None where it is an order."""
+        return None if self.config.kind == "ranking" else scores.clamp(0.0, 1.0)
 
 
 def squared_error(
@@ -183,9 +182,11 @@ def ranking(
     mean over solutions, each weighed by its steps, and a batch may be cut between solutions.
 
     Source: the comparative loss of PQM (arXiv 2410.11287) in its practical form, which does not
-    order the wrong steps among themselves. Ours are the weights, the soft labels' cut and the
-    weighing of solutions by their steps (there: equal). Its published code counts exp s_{c_t}
-    twice in the denominator from the second step on; here it counts once.
+    order the wrong steps among themselves. There s is the Q-value, the logit of the probability
+    that the right answer is still reached; the loss compares, so nothing makes σ(s) that
+    probability but for the start, fixed at σ(0) = ½. Ours are the weights, the soft labels' cut
+    and the weighing of solutions by their steps (there: equal). Its published code counts
+    exp s_{c_t} twice in the denominator from the second step on; here it counts once.
 
     Args:
         scores, labels, weights: `[steps]` each.

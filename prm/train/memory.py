@@ -65,12 +65,14 @@ class Layout:
         devices: how many.
         half: whether it computes in bfloat16 or float16.
         offload: of weights and optimizer, what stands in the host's memory.
+        shared: how many devices share a row (`prm.train.sequence`); 1: none do.
     """
 
     sharding: Sharding
     devices: int
     half: bool = True
     offload: Offload = "none"
+    shared: int = 1
 
     def __str__(self) -> str:
         names = {"none": "one copy each", "fsdp": "FSDP"}
@@ -78,6 +80,7 @@ class Layout:
         return (
             name
             + {"none": "", "optimizer": " + optimizer offload", "all": " + offload"}[self.offload]
+            + (f", rows over {self.shared}" if self.shared > 1 else "")
         )
 
     @property
@@ -250,8 +253,13 @@ def activations(
 def forecast(
     size: Size, layout: Layout, tokens: int, *, checkpointing: bool, width: int | None
 ) -> Memory:
-    """Everything together, for so many tokens in a device's forward pass."""
+    """Everything together, for so many tokens in a forward pass.
+
+    Of a row that devices share each has its part, and no mask.
+    """
     still = states(size, layout)
+    if layout.shared > 1:
+        tokens, width = -(-tokens // layout.shared), None
     saved, beside = activations(size, layout, tokens, checkpointing=checkpointing, width=width)
     return Memory(
         weights=still.weights,

@@ -29,7 +29,8 @@ class Pace(TrainerCallback):
 
     Args:
         model: the model before it is wrapped or spread over devices.
-        processes: how many processes train.
+        groups: of processes that train on batches of their own.
+        ranks: how many processes of a group share a batch.
         peak: operations a second of one device at most, see `peak`; None says nothing of it.
         clock: seconds, from any start.
     """
@@ -38,12 +39,14 @@ class Pace(TrainerCallback):
         self,
         model: torch.nn.Module,
         *,
-        processes: int,
+        groups: int,
+        ranks: int,
         peak: float | None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._token_cost, self._pair_cost = costs(model)
-        self._processes = processes
+        self._groups = groups
+        self._ranks = ranks
         self._peak = peak
         self._clock = clock
         self.restart()
@@ -81,7 +84,7 @@ class Pace(TrainerCallback):
             tokens_before: the run's tokens up to the last reading.
 
         Returns:
-            `tokens_per_second` over all processes, were they all like this one; `tokens`, the
+            `tokens_per_second` over all groups, were they all like this one; `tokens`, the
             run's so far; `mfu`, the operations a second that the model needs as a share of the
             peak (model FLOPs utilisation, PaLM, arXiv 2204.02311), where the peak is known.
             What gradient checkpointing computes again is not counted.
@@ -89,12 +92,12 @@ class Pace(TrainerCallback):
         seconds = max(self._clock() - self._start, 1e-9)
         tokens, pairs = int(self._tokens), int(self._pairs)
         figures = {
-            "tokens_per_second": tokens * self._processes / seconds,
-            "tokens": tokens_before + tokens * self._processes,
+            "tokens_per_second": tokens * self._groups / seconds,
+            "tokens": tokens_before + tokens * self._groups,
         }
         if self._peak is not None:
             operations = tokens * self._token_cost + pairs * self._pair_cost
-            figures["mfu"] = operations / seconds / self._peak
+            figures["mfu"] = operations / self._ranks / seconds / self._peak
         self.restart()
         return figures
 

@@ -21,7 +21,7 @@ from prm.records import Failure
 from prm.render import Renderer
 from prm.run import Counts, Run, fingerprint
 from prm.sources import Place
-from prm.train import statistics, zero3
+from prm.train import sequence, statistics, zero3
 from prm.train.arguments import training_arguments
 from prm.train.attention import use_packed_attention
 from prm.train.base import load_base
@@ -32,7 +32,8 @@ from prm.train.data import SolutionFile, StepDataset, separate_leaks, split
 from prm.train.forecast import forecast
 from prm.train.losses import StepLoss
 from prm.train.trainer import EpochCallback, PRMTrainer
-from prm.zoo.aurora import Declaration, Threshold
+from prm.zoo.aurora import Declaration
+from prm.zoo.entry import Threshold
 
 __all__ = ["Config", "forecast", "run"]
 
@@ -56,6 +57,7 @@ def run(config: Config) -> Counts | None:
         inputs["model"] = fingerprint(config.model)
     arguments = training_arguments(config)  # joins the process group, before any model is made
     zero3.prepare(arguments)
+    sequence.prepare(arguments)
     with contextlib.ExitStack() as stack:
         main: _Main | None = None
         finished, refused = False, None
@@ -135,9 +137,21 @@ def _train(config: Config, arguments: TrainingArguments, main: _Main | None) -> 
         _tell(dataset, config)
     collate: Any = partial(collate_padded, pad_id=tokenizer.pad_token_id)
     if config.batches.packing:
-        longest = max([*dataset.lengths, *measured_on.lengths])
-        use_packed_attention(model, longest, half=arguments.bf16 or arguments.fp16)
         collate = collate_packed
+    shared = arguments.parallelism_config
+    if config.batches.packing or shared is not None:
+        longest = max([*dataset.lengths, *measured_on.lengths])
+        if shared is not None:
+            sequence.require_sequence_parallel(
+                model.config,
+                shared.sp_size,
+                longest=longest,
+                batches=config.batches,
+                rows=arguments.per_device_train_batch_size,
+            )
+        attention = use_packed_attention(model, longest, half=arguments.bf16 or arguments.fp16)
+        if shared is not None:
+            sequence.attend_by(shared, attention)
     trainer = PRMTrainer(
         loss=StepLoss(config.loss),
         batches=config.batches,

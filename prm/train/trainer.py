@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
-from transformers import EvalPrediction, Trainer, TrainerCallback
+from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArguments
 
 from prm import metrics
 from prm.errors import TrainingError
 from prm.records import first_error
+from prm.train import sequence
 from prm.train.batches import BatchConfig, train_loader
 from prm.train.data import StepDataset
 from prm.train.losses import IGNORE, StepLoss, by_solution
@@ -54,18 +55,36 @@ class PRMTrainer(Trainer):
         )
         self._loss = loss
         self._batches = batches
+        self._ranks = sequence.ranks_of(self.accelerator)
+        if self._ranks > 1:
+            sequence.take_over(self.accelerator)
+        self._groups = self.accelerator.num_processes // self._ranks
         self._pace = Pace(
-            arguments["model"], processes=self.accelerator.num_processes, peak=device_peak()
+            arguments["model"], groups=self._groups, ranks=self._ranks, peak=device_peak()
         )
         self.add_callback(self._pace)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """As the base class, or batches of so many tokens."""
+        """As the base class, or batches of so many tokens; the devices of a row get the same."""
         if self._batches is None or self._batches.tokens is None:
-            return super().get_train_dataloader()
-        data: Any = self.train_dataset
-        collate: Any = self.data_collator
-        return train_loader(data, self._batches, self.args, collate, self.accelerator)
+            loader = super().get_train_dataloader()
+        else:
+            data: Any = self.train_dataset
+            collate: Any = self.data_collator
+            loader = train_loader(
+                data, self._batches, self.args, collate, self.accelerator, self._groups
+            )
+        return loader if self._ranks == 1 else sequence.deal(loader, self._ranks)
+
+    def get_sp_size(self) -> int:
+        """1: the base class takes it that the devices of a row load a batch each, and would count
+        that many times the batches that there are. What it would divide by it is divided here."""
+        return 1
+
+    def get_total_train_batch_size(self, args: TrainingArguments) -> int:
+        """As the base class, a shared row counting once."""
+        size: int = super().get_total_train_batch_size(args)
+        return size // self._ranks
 
     def compute_loss(
         self,
@@ -79,7 +98,14 @@ class PRMTrainer(Trainer):
         Raises:
             TrainingError: the loss is NaN or infinite.
         """
-        outputs = model(**_without_targets(inputs))
+        if self._ranks > 1 and model.training:  # an evaluation gives every device its own rows
+            rank = self.accelerator.process_index % self._ranks
+            outputs = model(**sequence.cut(inputs, rank, self._ranks))
+            outputs.logits = sequence.gather(outputs.logits, inputs["input_ids"].shape[1])
+        else:
+            outputs = model(**_without_targets(inputs))
+        if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+            num_items_in_batch = num_items_in_batch // self._ranks  # all of a group counted them
         labels, weights, groups = (inputs[name] for name in _TARGETS)
         loss = self._loss(outputs.logits, labels, weights, groups, num_items_in_batch)
         if not torch.isfinite(loss).all():
@@ -87,8 +113,14 @@ class PRMTrainer(Trainer):
         if model.training:
             self._pace.count(inputs)
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
-            loss = loss * self.accelerator.num_processes  # gradients are averaged over devices
+            loss = loss * self._groups  # gradients are averaged over the groups of devices
         return (loss, outputs) if return_outputs else loss
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """As the base class, which under DeepSpeed casts what is no integer to the model's type:
+        soft labels would be rounded (0.7 to 0.6992 in bfloat16), so targets only move."""
+        targets = {name: inputs[name].to(self.args.device) for name in _TARGETS if name in inputs}
+        return super()._prepare_inputs(_without_targets(inputs)) | targets
 
     def prediction_step(
         self,
@@ -100,7 +132,7 @@ class PRMTrainer(Trainer):
         """Scores at the step ends alone, one row per solution: never `[rows, tokens]`.
 
         Returns:
-            no loss, which `step_metrics` computes over all held-out steps; scores `[solutions,
+            no loss, which `step_metrics` computes over all held-out steps; raw scores `[solutions,
             steps]`; labels and weights, likewise, `IGNORE` where a solution has fewer steps.
 
         Raises:
@@ -172,8 +204,12 @@ def step_metrics(prediction: EvalPrediction, loss: StepLoss) -> dict[str, float]
     `auroc`, the F1s and the threshold mean nothing unless `wrong_steps` lies between 0 and
     `steps`.
 
+    Scores are taken as the finished checkpoint gives them (`StepLoss.scores`), so a threshold is
+    one for what `prm score` says. Where they are sigmoids this calls the same steps wrong as the
+    best cut of the raw scores, but for those so far out that float32 holds one number for them.
+
     Args:
-        prediction: scores, and labels and weights, as `PRMTrainer.prediction_step` gives them.
+        prediction: raw scores, and labels and weights, as `PRMTrainer.prediction_step` gives them.
         loss: of the run.
 
     Returns:
@@ -185,9 +221,10 @@ def step_metrics(prediction: EvalPrediction, loss: StepLoss) -> dict[str, float]
             nothing of a probability.
         wrong_steps, steps: how many there are.
     """
-    scores = np.asarray(prediction.predictions)
+    raw = np.asarray(prediction.predictions)
     labels, weights = (np.asarray(part) for part in prediction.label_ids)
     there = labels != IGNORE
+    scores = loss.scores(torch.from_numpy(raw)).numpy()
     # In double precision a threshold may lie between neighbouring scores.
     wrong, values = labels[there] < 0.5, scores[there].astype(float)
     threshold = metrics.best_step_threshold(wrong, values)
@@ -197,7 +234,7 @@ def step_metrics(prediction: EvalPrediction, loss: StepLoss) -> dict[str, float]
     cut = metrics.best_first_error_threshold(first, rows)
     said = [first_error(row, cut) for row in rows]
     measured = {
-        "loss": _whole(loss, scores, labels, weights),
+        "loss": _whole(loss, raw, labels, weights),
         "auroc": metrics.auroc(wrong, values),
         "best_f1": counted.f1,
         "best_threshold": threshold,
@@ -212,11 +249,11 @@ def step_metrics(prediction: EvalPrediction, loss: StepLoss) -> dict[str, float]
     return measured
 
 
-def _whole(loss: StepLoss, scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
+def _whole(loss: StepLoss, raw: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
     """The loss of all held-out solutions as one batch."""
     groups = np.broadcast_to(np.arange(len(labels))[:, None], labels.shape)
     targets = (torch.from_numpy(part.copy()) for part in (labels, weights, groups))
-    return float(loss(torch.from_numpy(scores)[..., None], *targets))
+    return float(loss(torch.from_numpy(raw)[..., None], *targets))
 
 
 def _without_targets(inputs: dict[str, Any]) -> dict[str, Any]:
