@@ -42,7 +42,7 @@ from examples.micro.world import POLICIES, solutions  # noqa: E402
 from prm import jsonl, metrics  # noqa: E402
 from prm.records import LabelledSolution  # noqa: E402
 from prm.render import RenderSettings  # noqa: E402
-from prm.score import ScorerConfig, TransformersScorer, score  # noqa: E402
+from prm.scorers import ScorerConfig, load, score_all  # noqa: E402
 from prm.sources import Source  # noqa: E402
 from prm.train import stage  # noqa: E402
 
@@ -152,13 +152,12 @@ def trained(items: Sequence[LabelledSolution], seed: int, epochs: int) -> Iterat
 def measured(model: Path, reference: str) -> dict[str, float]:
     """F1 of both classes, their mean, and AUROC on the benchmark."""
     items = list(jsonl.read(BENCHMARK, LabelledSolution))
-    scorer = TransformersScorer(
+    scorer = load(
         ScorerConfig(model=str(model), batch_tokens=8192, reference=reference)  # type: ignore[arg-type]
     )
-    declared = scorer.declaration
-    cut = declared.threshold if reference == "worked" else declared.threshold_without_reference
+    cut = scorer.threshold
     assert cut is not None
-    rows = [row.scores for row in score(scorer, [item.solution for item in items])]
+    rows = [row.scores for row in score_all(scorer, [item.solution for item in items])]
     wrong = np.array([label < 0.5 for item in items for label in item.labels])
     scores = np.array(list(chain(*rows)))
     f1_wrong = metrics.step_f1(wrong, scores < cut.value).f1

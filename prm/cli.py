@@ -10,8 +10,10 @@ else is a bug and keeps its traceback.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import inspect
+import json
 import logging
 import os
 import sys
@@ -34,8 +36,10 @@ STAGES = {
     "export": ("prm.export.stage", "annotated or labelled solutions become a data set with a card"),
     "train": ("prm.train.stage", "labelled solutions become a reward model"),
     "score": ("prm.score", "a reward model scores every step"),
+    "build-bench": ("universalbench.build.stage", "labelled solutions become a benchmark"),
     "bench": ("universalbench.stage", "predictors are compared on benchmarks"),
     "search": ("prm.search.stage", "best of N, majority and their kin over given candidates"),
+    "solve": ("prm.search.online", "a policy and a reward model search for solutions"),
     "serve": ("prm.serve.stage", "an HTTP server for scores and reranking"),
 }
 """Stage → its module (with `Config` and `run`) and what it does."""
@@ -46,6 +50,7 @@ REPORTS = {
         "verify.report.stage",
         "what the checks of labels said and did, and examples of each",
     ),
+    "bench": ("universalbench.report.stage", "runs on a page: tables, differences, curves, errors"),
 }
 """Stage whose output a report is of → its module, likewise, and what it shows."""
 
@@ -61,11 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from prm.doctor import report
 
             print(report())
+        elif options.command == "zoo":
+            _zoo(options.words)
         elif options.command == "run":
             _run_recipe(options.config, options.overrides)
         else:
-            path, overrides = _config_and_overrides(options.config, options.overrides)
             stage = importlib.import_module(options.module)
+            words = _runs_named(stage, options.config, options.overrides)
+            path, overrides = _config_and_overrides(*words)
             config = configuration.load(stage.Config, path, overrides)
             if options.dry_run:
                 forecast = _forecast(options.command, stage, config)
@@ -105,6 +113,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_arguments(recipe, None)
     commands.add_parser("doctor", help="what this machine can run, and what to install")
+    purpose = "which published reward models can be scored, and how each is used"
+    zoo = commands.add_parser("zoo", help=purpose, description=purpose)
+    zoo.add_argument(
+        "words",
+        nargs="*",
+        metavar="FAMILY | convert FOLDER OUT",
+        help="a family to describe; or a folder of pickled weights to write anew as safetensors",
+    )
     return parser
 
 
@@ -156,6 +172,19 @@ class _KeysAction(argparse.Action):
         parser.exit()
 
 
+def _runs_named(
+    stage: Any, path: str | None, overrides: Sequence[str]
+) -> tuple[str | None, Sequence[str]]:
+    """Run folders among the words of a stage that takes `runs`, as the override they stand for."""
+    words = [word for word in (path, *overrides) if word is not None]
+    named = [word for word in words if os.path.exists(os.path.join(word, "run.json"))]
+    if not named or "runs" not in {item.name for item in dataclasses.fields(stage.Config)}:
+        return path, overrides
+    rest = [word for word in words if word not in named]
+    override = f"runs={json.dumps(named)}"
+    return (rest[0], [*rest[1:], override]) if rest else (None, [override])
+
+
 def _config_and_overrides(
     path: str | None, overrides: Sequence[str]
 ) -> tuple[str | None, Sequence[str]]:
@@ -187,6 +216,21 @@ def _run_recipe(path: str, overrides: Sequence[str]) -> None:
     for name, stage, config in prepared:
         print(f"── {name}", flush=True)
         _run_stage(name, stage, config)
+
+
+def _zoo(words: Sequence[str]) -> None:
+    from prm.zoo import convert, listing
+
+    if not words:
+        print(listing.overview())
+    elif words[0] == "convert":
+        if len(words) != 3:
+            raise ConfigError("convert takes a folder and a new one: prm zoo convert FOLDER OUT")
+        print(f"{convert.convert(*words[1:])} tensors → {words[2]}")
+    elif len(words) == 1:
+        print(listing.describe(words[0]))
+    else:
+        raise ConfigError(f"one family at a time; {len(words)} were named")
 
 
 def _quiet_libraries() -> None:

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from prm import jsonl
@@ -208,10 +208,7 @@ def processbench(row: Row, number: int) -> list[Solution]:
 
 
 def prmbench(row: Row, number: int) -> list[LabelledSolution]:
-    steps = row["modified_process"]
-    if isinstance(steps, str):
-        steps = json.loads(steps)
-    steps = _texts(steps, "modified_process")
+    steps = _step_list(row, "modified_process")
     errors = _column(row, "error_steps", list)
     if not all(type(index) is int for index in errors):
         raise ValueError("column 'error_steps' must hold numbers of steps, from 1")
@@ -232,6 +229,34 @@ def prmbench(row: Row, number: int) -> list[LabelledSolution]:
     )
     labels = tuple(float(index not in wrong) for index in range(1, len(steps) + 1))
     return [LabelledSolution(solution=solution, labels=labels)]
+
+
+def prmbench_items(row: Row, number: int) -> list[LabelledSolution]:
+    """What PRMBench's evaluation takes of a row: the modified solution and, of the class
+    `redundency`, before it the original one as class `correct`; with the evaluation's ids."""
+    [item] = prmbench(row, number)
+    name, idx = _column(row, "classification", str), _column(row, "idx", str)
+    metadata = item.solution.metadata | {"idx": idx}
+    solution = replace(item.solution, id=f"{name}_{idx}", metadata=metadata)
+    items = [replace(item, solution=solution)]
+    if name == "redundency":
+        steps = _step_list(row, "original_process")
+        original = Solution(
+            id=f"correct_{idx}",
+            problem=_column(row, "original_question", str),
+            steps=steps,
+            generator="prmbench",
+            source="prmbench",
+            metadata={"classification": "correct", "idx": idx},
+        )
+        items.insert(0, LabelledSolution(solution=original, labels=(1.0,) * len(steps)))
+    return items
+
+
+def _step_list(row: Row, name: str) -> tuple[str, ...]:
+    """A column that holds a list of steps, or a text that spells one in JSON."""
+    steps = row[name]
+    return _texts(json.loads(steps) if isinstance(steps, str) else steps, name)
 
 
 def stepwise(row: Row, number: int) -> list[LabelledSolution]:

@@ -42,13 +42,23 @@ class StepF1:
         )
 
     @property
-    def macro_f1(self) -> float:
-        """Mean F1 of the two classes, wrong and right, each taken as the positive one."""
-        right = _ratio(
+    def f1_right(self) -> float:
+        """F1 with the roles exchanged: the positive class is *right*."""
+        return _ratio(
             2 * self.true_negative,
             2 * self.true_negative + self.false_positive + self.false_negative,
         )
-        return (self.f1 + right) / 2
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean F1 of the two classes, wrong and right, each taken as the positive one."""
+        return (self.f1 + self.f1_right) / 2
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the steps that were called what they are."""
+        steps = self.true_positive + self.true_negative
+        return _ratio(steps, steps + self.false_positive + self.false_negative)
 
 
 @dataclass(frozen=True)
@@ -111,6 +121,42 @@ def auroc(wrong: ArrayLike, scores: ArrayLike) -> float:
     return float(above / (positives * negatives))
 
 
+def average_precision(wrong: ArrayLike, scores: ArrayLike) -> float:
+    """Precision of the steps called wrong, averaged over the wrong steps as the threshold rises.
+
+        Σ over distinct scores, ascending, of (recall at it − recall before) · precision at it
+
+    where "at" a score means: it and all below are called wrong, ties together.
+
+    Returns:
+        0 where no step is wrong.
+    """
+    truth = np.asarray(wrong, dtype=bool)
+    values = np.asarray(scores, dtype=float)
+    if truth.shape != values.shape:
+        raise ValueError(f"{truth.size} labels and {values.size} scores")
+    order = np.argsort(values, kind="stable")
+    last = np.flatnonzero(np.append(values[order][1:] != values[order][:-1], True))
+    if not truth.any():
+        return 0.0
+    hits = np.cumsum(truth[order])[last]
+    gained = np.diff(hits, prepend=0)
+    return float((gained * hits / (last + 1)).sum() / truth.sum())
+
+
+def brier(labels: ArrayLike, probabilities: ArrayLike) -> float:
+    """Mean squared difference of what was said and what is (Brier 1950); 0 without steps.
+
+    Args:
+        labels: for each step the (soft) probability that it is right.
+        probabilities: what was said of it, 0 to 1.
+    """
+    truth, said = np.asarray(labels, dtype=float), np.asarray(probabilities, dtype=float)
+    if truth.shape != said.shape:
+        raise ValueError(f"{truth.size} labels and {said.size} predictions")
+    return _ratio(float(((truth - said) ** 2).sum()), truth.size)
+
+
 def calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> float:
     """Expected calibration error: how far probabilities lie from what happened.
 
@@ -130,11 +176,20 @@ def calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 1
     truth, said = np.asarray(labels, dtype=float), np.asarray(probabilities, dtype=float)
     if truth.shape != said.shape:
         raise ValueError(f"{truth.size} labels and {said.size} predictions")
+    gaps = np.bincount(bin_places(said, bins), truth - said, minlength=bins)
+    return _ratio(float(np.abs(gaps).sum()), truth.size)
+
+
+def bin_places(probabilities: ArrayLike, bins: int) -> np.ndarray:
+    """The bin of each probability, from 0, as `calibration_error` has them.
+
+    Raises:
+        ValueError: a probability lies outside [0, 1].
+    """
+    said = np.asarray(probabilities, dtype=float)
     if np.any((said < 0) | (said > 1)):
         raise ValueError("a probability lies outside [0, 1]")
-    place = np.minimum((said * bins).astype(int), bins - 1)
-    gaps = np.bincount(place, truth - said, minlength=bins)
-    return _ratio(float(np.abs(gaps).sum()), truth.size)
+    return np.asarray(np.minimum((said * bins).astype(int), bins - 1))
 
 
 def best_step_threshold(wrong: ArrayLike, scores: ArrayLike) -> float:
@@ -147,7 +202,7 @@ def best_step_threshold(wrong: ArrayLike, scores: ArrayLike) -> float:
     order = np.argsort(values, kind="stable")
     sorted_values, sorted_truth = values[order], truth[order]
     # called[k] steps lie below the k-th cut; cuts stand only between different scores.
-    cuts, called = _cuts(sorted_values)
+    cuts, called = all_cuts(sorted_values)
     hits = np.concatenate([[0], np.cumsum(sorted_truth)])[called]
     f1 = 2 * hits / np.maximum(called + truth.sum(), 1)
     return float(cuts[int(np.argmax(f1))])
@@ -173,14 +228,38 @@ def best_first_error_threshold(
 ) -> float:
     """The threshold with the best ProcessBench F1; the lowest of several.
 
+    The exact optimum over all real thresholds, see `first_error_hits`.
+    """
+    if not scores:
+        raise ValueError("no scores to choose a threshold from")
+    cuts, _ = all_cuts(np.sort(np.concatenate([np.asarray(row, dtype=float) for row in scores])))
+    error, correct = first_error_hits(first_errors, scores, cuts)
+    erroneous = sum(first >= 0 for first in first_errors)
+    # The harmonic mean of both accuracies as one quotient of integers: equal cuts stay equal.
+    bottom = error * (len(first_errors) - erroneous) + correct * erroneous
+    f1 = 2 * error * correct / np.maximum(bottom, 1)
+    return float(cuts[int(np.argmax(f1))])
+
+
+def first_error_hits(
+    first_errors: Sequence[int], scores: Sequence[Sequence[float]], cuts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """How many erroneous and how many error-free samples are right at each of some thresholds.
+
     A sample is right on an interval of thresholds: with first error g, where
     scores[g] < t <= min(scores[:g]); without one, where t <= min(scores). Counting the
-    intervals that hold each cut gives the exact optimum over all real thresholds.
+    intervals that hold each threshold needs no look at the samples again.
+
+    Args:
+        first_errors: -1 for none.
+        scores: one row per sample.
+        cuts: thresholds, ascending.
+
+    Returns:
+        hits among the erroneous and among the error-free, each `[cuts]`.
     """
-    cuts, _ = _cuts(np.sort(np.concatenate([np.asarray(row, dtype=float) for row in scores])))
     # Where intervals begin and end; their running sum says how many hold a cut.
     changes = {True: np.zeros(len(cuts) + 1), False: np.zeros(len(cuts) + 1)}
-    numbers = {True: 0, False: 0}
     for first, row in zip(first_errors, scores, strict=True):
         values = np.asarray(row, dtype=float)
         low = values[first] if first >= 0 else -np.inf
@@ -190,14 +269,10 @@ def best_first_error_threshold(
         if begin < end:
             changes[first >= 0][begin] += 1
             changes[first >= 0][end] -= 1
-        numbers[first >= 0] += 1
-    # The harmonic mean of both accuracies as one quotient of integers: equal cuts stay equal.
-    error, correct = (np.cumsum(changes[kind])[:-1] for kind in (True, False))
-    f1 = 2 * error * correct / np.maximum(error * numbers[False] + correct * numbers[True], 1)
-    return float(cuts[int(np.argmax(f1))])
+    return np.cumsum(changes[True])[:-1], np.cumsum(changes[False])[:-1]
 
 
-def _cuts(sorted_values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def all_cuts(sorted_values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Cuts below, between and above distinct sorted values, and how many lie below each."""
     if not sorted_values.size:
         raise ValueError("no scores to choose a threshold from")

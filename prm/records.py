@@ -345,7 +345,7 @@ class StepScores:
         solution_id: the solution's id, which says nothing of its text.
         steps_digest: `steps_digest` of the solution as it was scored.
         model: the model's name.
-        scores: one raw score per step.
+        scores: one score per step.
     """
 
     __pydantic_config__ = STRICT

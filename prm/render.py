@@ -58,6 +58,40 @@ class Rendered:
     step_ends: list[int]
 
 
+@dataclass(frozen=True)
+class Branch:
+    """Tokens that follow a part of a trunk, and that nothing but themselves sees.
+
+    Attributes:
+        start: how many tokens of the trunk come before.
+        ids: the tokens, at least one; the score is read at the last.
+    """
+
+    start: int
+    ids: list[int]
+
+
+@dataclass(frozen=True)
+class Branched:
+    """Token ids of a solution whose every prefix is a sequence of its own.
+
+    The prefix of step k is `trunk[:branches[k].start] + branches[k].ids`: what all have in
+    common is there once.
+
+    Attributes:
+        trunk: the longest common part.
+        branches: one per step.
+    """
+
+    trunk: list[int]
+    branches: list[Branch]
+
+    @property
+    def longest(self) -> int:
+        """The most tokens that one prefix has."""
+        return max(branch.start + len(branch.ids) for branch in self.branches)
+
+
 class Renderer:
     """Renders with one tokenizer under fixed settings.
 
@@ -78,9 +112,9 @@ class Renderer:
         self.settings = settings
         self._tokenizer = tokenizer
         before, after = _template(tokenizer, settings.system)
-        self._before = _ids(tokenizer, before, special=True)
-        self._after = _ids(tokenizer, after, special=True)
-        self.step_end_ids = _ids(tokenizer, settings.step_end, special=True)
+        self._before = token_ids(tokenizer, before, special=True)
+        self._after = token_ids(tokenizer, after, special=True)
+        self.step_end_ids = token_ids(tokenizer, settings.step_end, special=True)
         if not self.step_end_ids:
             raise CheckpointError(f"step_end {settings.step_end!r} has no tokens; choose another")
 
@@ -117,7 +151,7 @@ class Renderer:
         return problem.strip() + REFERENCE_INTRO + (reference or NO_REFERENCE).strip()
 
     def _plain(self, text: str) -> list[int]:
-        return _ids(self._tokenizer, text, special=False)
+        return token_ids(self._tokenizer, text, special=False)
 
 
 def _template(tokenizer: Any, system: str) -> tuple[str, str]:
@@ -140,7 +174,14 @@ def _template(tokenizer: Any, system: str) -> tuple[str, str]:
     return before, after
 
 
-def _ids(tokenizer: Any, text: str, *, special: bool) -> list[int]:
+def token_ids(tokenizer: Any, text: str, *, special: bool) -> list[int]:
+    """Ids of a text, without any that a tokenizer would put around it.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        text: any.
+        special: whether a special token's name in it is that token; else it is plain text.
+    """
     if not text:
         return []
     encoded = tokenizer(text, add_special_tokens=False, split_special_tokens=not special)

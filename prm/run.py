@@ -106,7 +106,7 @@ class Run:
                 key: value for key, value in configuration.identity(config).items() if key != "out"
             },
             "inputs": inputs or {},
-            "versions": _versions(),
+            "versions": versions(),
             "started": _now(),
         }
         self.counts: Counts | None = None
@@ -260,7 +260,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The versions of the packages that bear on results, of those that are installed."""
     found = {}
     for package in _PACKAGES:
         try:

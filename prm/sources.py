@@ -210,6 +210,19 @@ def labelled(source: Source, set_aside: list[Failure] | None = None) -> Iterator
         yield replace(item, solution=_with_reference(item.solution, known))
 
 
+def prmbench(source: Source) -> Iterator[LabelledSolution]:
+    """Yield PRMBench's items as its evaluation takes them (`formats.prmbench_items`): what has an
+    id that was there before is passed over. Errors as `problems`."""
+    readers = {"prmbench": formats.prmbench_items}
+    known = {} if source.references is None else _references(source.references)
+    seen: set[str] = set()
+    for number, row in _rows(source):
+        for item in _read_row(source, row, number, LabelledSolution, readers, None):
+            if item.id not in seen:
+                seen.add(item.id)
+                yield replace(item, solution=_with_reference(item.solution, known))
+
+
 def problem_texts(source: Place) -> Iterator[str]:
     """Yield every problem text of a source of any kind; what a leak check compares."""
     if source.format == "records":

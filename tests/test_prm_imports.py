@@ -23,6 +23,9 @@ KERNEL = {
     "prm.sources",
     "prm.render",
     "prm.metrics",
+    "prm.aggregation",
+    "prm.best_of_n",
+    "prm.selection",
     "prm.engines",
     "prm.engines.base",
 }
@@ -30,6 +33,7 @@ HEAVY = {"torch", "vllm", "transformers", "trl", "deepspeed", "accelerate", "pef
 FLOORS = {
     "verify": 1,
     "prm.score": 1,
+    "prm.scorers": 1,
     "prm.export": 1,
     "prm.zoo": 1,
     "prm.train": 1,
@@ -37,6 +41,8 @@ FLOORS = {
     "universalbench": 2,
     "prm.search": 3,
     "prm.serve": 4,
+    "prm.client": 1,
+    "prm.adapters": 4,
 }
 OUTSIDE = {"prm", "prm.__main__", "prm.cli", "prm.describe", "prm.recipe", "prm.doctor"}
 """Modules on no floor: the command line and what only it uses."""

@@ -87,6 +87,52 @@ def test_macro_f1_does_not_ask_which_class_is_positive(rows):
     assert metrics.step_f1(wrong, called).macro_f1 == pytest.approx(float(there + back) / 2)
 
 
+def test_f1_right_and_accuracy_by_hand():
+    counted = metrics.step_f1([1, 1, 0, 0], [1, 1, 1, 0])
+    assert counted.f1_right == pytest.approx(2 / 3)
+    assert counted.accuracy == 3 / 4
+    assert metrics.step_f1([], []).accuracy == 0.0
+
+
+@given(steps)
+def test_f1_right_is_f1_with_the_classes_exchanged(rows):
+    wrong, called = [row[0] for row in rows], [row[1] > 0.3 for row in rows]
+    counted = metrics.step_f1(wrong, called)
+    back = literal_step_f1([not bad for bad in wrong], [not bad for bad in called])
+    assert counted.f1_right == pytest.approx(float(back))
+    assert counted.accuracy == sum(a == b for a, b in zip(wrong, called, strict=True)) / len(rows)
+
+
+def test_average_precision_by_hand():
+    # Wrong at .1, .6, .9: precision 1 at .1, 2/3 at .6 (tied with a right one), 3/5 at .9.
+    wrong, scores = [1, 1, 0, 0, 1], [0.1, 0.6, 0.6, 0.7, 0.9]
+    assert metrics.average_precision(wrong, scores) == pytest.approx((1 + 2 / 3 + 3 / 5) / 3)
+    assert metrics.average_precision([0, 0], [0.1, 0.2]) == 0.0
+    assert metrics.average_precision([1, 1], [0.1, 0.2]) == 1.0
+    with pytest.raises(ValueError, match="2 labels and 1 scores"):
+        metrics.average_precision([1, 0], [0.5])
+
+
+@given(steps)
+def test_average_precision_is_its_definition(rows):
+    total = sum(bad for bad, _ in rows)
+    area, before = Fraction(0), 0
+    for cut in sorted({value for _, value in rows}):
+        called = [bad for bad, value in rows if value <= cut]
+        if total:
+            area += Fraction(sum(called) - before, total) * Fraction(sum(called), len(called))
+        before = sum(called)
+    found = metrics.average_precision(*zip(*rows, strict=True))
+    assert found == pytest.approx(float(area), abs=1e-12)
+
+
+def test_brier_by_hand():
+    assert metrics.brier([1.0, 0.0, 0.5], [0.5, 1.0, 0.5]) == pytest.approx((0.25 + 1) / 3)
+    assert metrics.brier([], []) == 0.0
+    with pytest.raises(ValueError, match="2 labels and 1 predictions"):
+        metrics.brier([1.0, 0.0], [0.5])
+
+
 def test_calibration_error_by_hand():
     # Two bins. Below a half: labels 0, .4 and said .1, .3: |.2 − .2| = 0. From a half on: labels
     # 1, 1 and said .5, .9: |1 − .7| = .3. Half of the steps each.
@@ -232,6 +278,36 @@ def test_first_error_f1_is_that_of_processbench(rows):
     truth, said = [row[0] for row in rows], [row[1] for row in rows]
     expected = float(literal_processbench_f1(truth, said))
     assert metrics.first_error_f1(truth, said).f1 == pytest.approx(expected, abs=1e-12)
+
+
+def test_first_error_f1_is_that_of_processbench_on_every_small_case():
+    # Of up to three steps: what is said and what is true lie between -1 and 2. The order of
+    # samples is of no account in either definition.
+    pairs = list(itertools.product(range(-1, 3), repeat=2))
+    cases = 0
+    for count in range(1, 5):
+        for rows in itertools.combinations_with_replacement(pairs, count):
+            truth, said = [row[0] for row in rows], [row[1] for row in rows]
+            expected = literal_processbench_f1(truth, said)
+            found = metrics.first_error_f1(truth, said)
+            assert found.f1 == pytest.approx(float(expected), abs=1e-15)
+            cases += 1
+    assert cases == 16 + 136 + 816 + 3876
+
+
+@given(samples)
+def test_hits_at_every_threshold(rows):
+    truth, scores = [row[0] for row in rows], [row[1] for row in rows]
+    cuts = np.array(all_cuts([value for row in scores for value in row]))
+    error, correct = metrics.first_error_hits(truth, scores, cuts)
+    for index, cut in enumerate(cuts):
+        hits = [
+            first
+            for first, row in zip(truth, scores, strict=True)
+            if first_error(row, cut) == first
+        ]
+        assert error[index] == sum(first >= 0 for first in hits)
+        assert correct[index] == sum(first == -1 for first in hits)
 
 
 @given(samples)

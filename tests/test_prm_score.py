@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import random
 import shutil
 from pathlib import Path
@@ -20,14 +21,17 @@ from prm import score as score_stage
 from prm.config import load as load_config
 from prm.errors import CheckpointError, ConfigError, RecordError, RunConflictError
 from prm.records import Failure, Solution, StepScores, steps_digest
-from prm.score import ScorerConfig, TransformersScorer, score, token_batches
+from prm.scorers import ScorerConfig, score_all
+from prm.scorers import load as load_scorer
+from prm.scorers.base import token_batches
+from prm.scorers.transformers import TransformersScorer
 from prm.sources import Source
 from prm.zoo import aurora
 
 
 @pytest.fixture(scope="module")
 def scorer(tiny_prm):
-    return TransformersScorer(ScorerConfig(str(tiny_prm)))
+    return load_scorer(ScorerConfig(str(tiny_prm)))
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +88,7 @@ def test_batch_size_and_order_change_nothing(tiny_prm, scorer, solutions):
     alone = [scorer.score_each([item])[0].scores for item in solutions]
     order = random.Random(0).sample(range(len(solutions)), len(solutions))
     for budget in (1, 600, 100_000):
-        other = TransformersScorer(ScorerConfig(str(tiny_prm), batch_tokens=budget))
+        other = load_scorer(ScorerConfig(str(tiny_prm), batch_tokens=budget))
         shuffled = other.score_each([solutions[index] for index in order])
         for place, index in enumerate(order):
             assert shuffled[place].id == solutions[index].id
@@ -92,8 +96,8 @@ def test_batch_size_and_order_change_nothing(tiny_prm, scorer, solutions):
 
 
 def test_a_later_step_does_not_change_an_earlier_score(scorer):
-    short = score(scorer, [one(("2 + 3 = 5",))])[0].scores
-    long = score(scorer, [one(("2 + 3 = 5", "So it is 6."))])[0].scores
+    short = score_all(scorer, [one(("2 + 3 = 5",))])[0].scores
+    long = score_all(scorer, [one(("2 + 3 = 5", "So it is 6."))])[0].scores
     assert long[0] == pytest.approx(short[0], abs=1e-5)
 
 
@@ -103,11 +107,11 @@ def test_a_later_step_does_not_change_an_earlier_score(scorer):
 )
 def test_special_tokens_in_steps_are_text(scorer, text):
     steps = (f"2 + 3 = 5 {text}", text + "5", "The answer is 5.")
-    assert len(score(scorer, [one(steps)])[0].scores) == 3
-    special = set(AutoTokenizer.from_pretrained(scorer.model.name_or_path).all_special_ids)
+    assert len(score_all(scorer, [one(steps)])[0].scores) == 3
+    special = set(AutoTokenizer.from_pretrained(scorer.backbone.name_or_path).all_special_ids)
 
     def specials(steps: tuple[str, ...]) -> list[int]:
-        ids = scorer.renderer.render("What is 2 + 3?", steps).input_ids
+        ids = scorer.format.render("What is 2 + 3?", steps).input_ids
         return [id for id in ids if id in special]
 
     assert specials(steps) == specials(("a", "b", "c")) != []  # those of the template alone
@@ -117,12 +121,12 @@ def test_the_score_stands_at_the_step_end_of_a_stock_model(tiny_prm, scorer, sol
     """`AutoModelForTokenClassification` alone gives the same numbers."""
     model = AutoModelForTokenClassification.from_pretrained(tiny_prm).eval()
     for item in solutions[:5]:
-        rendered = scorer.renderer.render(item.problem, item.steps, item.reference)
+        rendered = scorer.format.render(item.problem, item.steps, item.reference)
         with torch.no_grad():
             logits = model(torch.tensor([rendered.input_ids])).logits
         assert logits.shape == (1, len(rendered.input_ids), 1)
         expected = [logits[0, end, 0].item() for end in rendered.step_ends]
-        assert score(scorer, [item])[0].scores == pytest.approx(expected, abs=1e-6)
+        assert score_all(scorer, [item])[0].scores == pytest.approx(expected, abs=1e-6)
 
 
 def test_one_too_long_solution_fails_alone(scorer, solutions):
@@ -134,19 +138,19 @@ def test_one_too_long_solution_fails_alone(scorer, solutions):
     others = scorer.score_each(solutions[:3])
     assert [results[0], results[1], results[3]] == others
     with pytest.raises(RecordError, match=r"solution 'too long': .*max_length 256"):
-        score(scorer, batch)
+        score_all(scorer, batch)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_a_number_that_is_none_is_a_failure(tiny_prm, value):
-    broken = TransformersScorer(ScorerConfig(str(tiny_prm)))
+    broken = load_scorer(ScorerConfig(str(tiny_prm)))
     with torch.no_grad():
-        broken.model.score.bias.fill_(value)
+        broken.head[0].bias.fill_(value)
     [result] = broken.score_each([one(("2 + 3 = 5", "5"))])
     assert isinstance(result, Failure)
     assert result.reason == f"the model gave {value} for step 0; try dtype=float32"
     with pytest.raises(RecordError, match="solution '1': the model gave"):
-        score(broken, [one(("5",))])
+        score_all(broken, [one(("5",))])
 
 
 def test_reference_kinds_differ(tiny_prm):
@@ -154,7 +158,7 @@ def test_reference_kinds_differ(tiny_prm):
     bare = one(("2 + 3 = 5",))
 
     def scored(kind, item):
-        return score(TransformersScorer(ScorerConfig(str(tiny_prm), reference=kind)), [item])[0]
+        return score_all(load_scorer(ScorerConfig(str(tiny_prm), reference=kind)), [item])[0]
 
     kinds = {kind: scored(kind, full).scores for kind in ("worked", "answer", "none")}
     assert len(set(kinds.values())) == 3
@@ -166,7 +170,7 @@ def test_reference_kinds_differ(tiny_prm):
 
 def test_bfloat16_stays_close(tiny_prm, scorer, solutions):
     """Eight bits of mantissa: within 0.05 on scores of about 0 to 1, and not the same."""
-    half = TransformersScorer(ScorerConfig(str(tiny_prm), dtype="bfloat16"))
+    half = load_scorer(ScorerConfig(str(tiny_prm), dtype="bfloat16"))
     exact = [value for row in scorer.score_each(solutions) for value in row.scores]
     rough = [value for row in half.score_each(solutions) for value in row.scores]
     assert rough == pytest.approx(exact, abs=0.05)
@@ -184,7 +188,7 @@ def copy(tiny_prm, tmp_path):
 def refused(folder: Path) -> str:
     """The one line with which loading a folder is refused."""
     with pytest.raises(CheckpointError) as caught:
-        TransformersScorer(ScorerConfig(str(folder)))
+        load_scorer(ScorerConfig(str(folder)))
     message = str(caught.value)
     assert str(folder) in message
     assert "\n" not in message
@@ -193,12 +197,12 @@ def refused(folder: Path) -> str:
 
 def test_a_folder_without_declaration(copy):
     (copy / "prm.json").unlink()
-    assert "no prm.json; give the `model` folder that `prm train` left" in refused(copy)
+    assert "nothing says which family this checkpoint is of; set `family`" in refused(copy)
 
 
 def test_a_folder_that_is_not_there(tmp_path):
     message = refused(tmp_path / "nowhere")
-    assert "no such model folder; give the `model` folder that `prm train` left" in message
+    assert "no such model folder; give a folder (the `model` folder that `prm train`" in message
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
@@ -242,16 +246,24 @@ def widen(folder: Path, labels: int) -> AutoModelForTokenClassification:
     return model
 
 
-def test_two_outputs_score_by_their_difference(copy, solutions):
-    model = widen(copy, 2)
-    scorer = TransformersScorer(ScorerConfig(str(copy)))
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize(
+    "loss", ["squared_error", "binary_cross_entropy", "two_class", "ranking", "of another kind"]
+)
+def test_the_declared_loss_says_how_outputs_are_read(copy, solutions, loss, outputs):
+    model = widen(copy, outputs)
+    declared = json.loads((copy / "prm.json").read_text())
+    (copy / "prm.json").write_text(json.dumps(declared | {"loss": loss}))
+    scorer = load_scorer(ScorerConfig(str(copy)))
     for item in solutions[:3]:
-        rendered = scorer.renderer.render(item.problem, item.steps, item.reference)
+        rendered = scorer.format.render(item.problem, item.steps, item.reference)
         with torch.no_grad():
             logits = model(torch.tensor([rendered.input_ids])).logits[0, rendered.step_ends]
-        expected = [right.item() - wrong.item() for wrong, right in logits]
-        assert score(scorer, [item])[0].scores == pytest.approx(expected, abs=1e-6)
-        assert max(map(abs, expected)) > 1e-3
+        raw = [row[-1].item() - (row[0].item() if outputs == 2 else 0.0) for row in logits]
+        assert max(map(abs, raw)) > 1e-3
+        logit = loss in ("binary_cross_entropy", "two_class", "ranking")
+        expected = [1 / (1 + math.exp(-value)) for value in raw] if logit else raw
+        assert score_all(scorer, [item])[0].scores == pytest.approx(expected, abs=1e-6)
 
 
 def test_three_outputs_are_refused(copy):
@@ -265,7 +277,7 @@ def test_missing_weights_are_never_drawn_at_random(copy):
     weights = load_file(copy / "model.safetensors")
     del weights["score.weight"]
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
-    assert "no weights for score.weight" in refused(copy)
+    assert "no head 'score' of one or two layers in the weights (score.bias)" in refused(copy)
 
 
 def test_torn_weights(copy):
@@ -276,20 +288,20 @@ def test_torn_weights(copy):
 
 def test_no_weights_at_all(copy):
     (copy / "model.safetensors").unlink()
-    assert "model.safetensors" in refused(copy)
+    assert "no weights in it (no *.safetensors)" in refused(copy)
 
 
 def test_devices_and_dtypes_that_do_not_exist(tiny_prm):
     with pytest.raises(ConfigError, match="'banana' is no torch device"):
-        TransformersScorer(ScorerConfig(str(tiny_prm), device="banana"))
+        load_scorer(ScorerConfig(str(tiny_prm), device="banana"))
     with pytest.raises(ConfigError, match="'float99' is no torch dtype"):
-        TransformersScorer(ScorerConfig(str(tiny_prm), dtype="float99"))
+        load_scorer(ScorerConfig(str(tiny_prm), dtype="float99"))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there(tiny_prm):
     with pytest.raises(ConfigError, match="'cuda': this torch has no CUDA device; use auto or cpu"):
-        TransformersScorer(ScorerConfig(str(tiny_prm), device="cuda"))
+        load_scorer(ScorerConfig(str(tiny_prm), device="cuda"))
 
 
 @pytest.mark.parametrize("value", [0, -1])
@@ -383,6 +395,6 @@ def test_a_changed_input_or_model_is_another_run(tmp_path, source, tiny_prm, cop
 
 
 def test_a_missing_model_folder(tmp_path, source):
-    with pytest.raises(CheckpointError, match="nowhere: no such model folder; give the `model`"):
+    with pytest.raises(CheckpointError, match="nowhere: no such model folder; give a folder"):
         score_stage.run(config(tmp_path / "run", source, tmp_path / "nowhere"))
     assert not (tmp_path / "run").exists()

@@ -13,17 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prm import jsonl
-from prm.errors import ConfigError, RecordError, RunConflictError
-from prm.records import Failure, Ranking, Solution, StepScores, steps_digest
-from prm.search import stage
-from prm.search.aggregate import AGGREGATIONS, aggregate
-from prm.search.best_of_n import (
+from prm.aggregation import AGGREGATIONS, aggregate
+from prm.best_of_n import (
     MAX_SUBSETS,
     clusters,
     expected_best,
     expected_majority,
     expected_oracle,
 )
+from prm.errors import ConfigError, RecordError, RunConflictError
+from prm.records import Failure, Ranking, Solution, StepScores, steps_digest
+from prm.search import stage
 from prm.sources import Source
 
 

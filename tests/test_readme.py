@@ -56,6 +56,6 @@ def test_the_tour_runs_as_written(tmp_path: Path) -> None:
     )
     assert result.returncode == 0, result.stderr[-3000:]
     assert '"status":"ok"' in result.stdout
-    assert re.search(r"\((-?\d+\.\d+(e-?\d+)?), (-?\d+\.\d+(e-?\d+)?)\)$", result.stdout, re.M)
+    assert re.search(r"\[(-?\d+\.\d+(e-?\d+)?), (-?\d+\.\d+(e-?\d+)?)\]$", result.stdout, re.M)
     assert (tmp_path / "runs/tour/bench/report.html").is_file()
     assert (tmp_path / "runs/tour/search/rankings.jsonl").is_file()

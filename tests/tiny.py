@@ -30,8 +30,12 @@ _CORPUS = (
 )
 
 
-def make_tokenizer() -> Qwen2Tokenizer:
-    """A byte-level BPE tokenizer with Qwen's special tokens and the ChatML template."""
+def make_tokenizer(*extra: str) -> Qwen2Tokenizer:
+    """A byte-level BPE tokenizer with Qwen's special tokens and the ChatML template.
+
+    Args:
+        extra: further special tokens.
+    """
     backend = Tokenizer(models.BPE())
     # Good enough to learn merges from; Qwen2Tokenizer brings its own pattern.
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -51,7 +55,7 @@ def make_tokenizer() -> Qwen2Tokenizer:
         unk_token=None,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
-        extra_special_tokens=list(SPECIAL),
+        extra_special_tokens=[*SPECIAL, *extra],
     )
     tokenizer.chat_template = CHATML
     return tokenizer

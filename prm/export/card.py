@@ -119,7 +119,7 @@ def card(name: str, licence: str, columns: pa.Schema, summary: Summary) -> str:
     front = {
         "pretty_name": name,
         "license": licence,
-        "size_categories": [_size(summary.all.solutions)],
+        "size_categories": [size_category(summary.all.solutions)],
         "tags": ["process-reward-model", "reasoning"],
         "configs": [
             {
@@ -133,15 +133,15 @@ def card(name: str, licence: str, columns: pa.Schema, summary: Summary) -> str:
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
         f"# {name}",
         _meaning(summary, annotated),
-        _table(["", ""], _figures(summary, columns.names)),
+        table(["", ""], _figures(summary, columns.names)),
         *(_groups(summary, by, annotated) for by in summary.by),
     ]
     if summary.voters:
-        parts += ["## Voters", _table(*_voters(summary))]
+        parts += ["## Voters", table(*_voters(summary))]
     if summary.checks:
-        parts += ["## Checks of the labels", _table(*_checks(summary))]
+        parts += ["## Checks of the labels", table(*_checks(summary))]
     lines = [[f"`{item.name}`", f"`{item.type}`", _MEANINGS[item.name]] for item in columns]
-    parts += ["## Columns", _table(["column", "type", "meaning"], lines)]
+    parts += ["## Columns", table(["column", "type", "meaning"], lines)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -160,8 +160,8 @@ def _figures(summary: Summary, columns: Sequence[str]) -> list[list[str]]:
     lines = [["solutions", f"{tally.solutions:,}"], ["steps", f"{tally.steps:,}"]]
     if "labels" in columns:
         wrong = f"wrong steps (label below {summary.wrong_below:g})"
-        lines.append([wrong, _share(tally.wrong, tally.steps)])
-        lines.append(["solutions with a wrong step", _share(tally.flawed, tally.solutions)])
+        lines.append([wrong, share(tally.wrong, tally.steps)])
+        lines.append(["solutions with a wrong step", share(tally.flawed, tally.solutions)])
     if "weight" in columns:
         lines.append(["solutions with a weight below 1", f"{summary.lighter:,}"])
     if summary.agreements:
@@ -175,8 +175,8 @@ def _groups(summary: Summary, by: str, annotated: bool) -> str:
     lines = []
     for key, tally in sorted(summary.by[by].items()):
         line = [key or "not known", f"{tally.solutions:,}", f"{tally.steps:,}"]
-        lines.append(line + ([] if annotated else [_share(tally.wrong, tally.steps)]))
-    return f"## By {by}\n\n{_table(head, lines)}"
+        lines.append(line + ([] if annotated else [share(tally.wrong, tally.steps)]))
+    return f"## By {by}\n\n{table(head, lines)}"
 
 
 def _voters(summary: Summary) -> tuple[list[str], list[list[str]]]:
@@ -188,7 +188,7 @@ def _voters(summary: Summary) -> tuple[list[str], list[list[str]]]:
             f"{voter.judgments:,}",
             f"{voter.unusable:,}",
             f"{voter.votes:,}",
-            _share(voter.wrong, voter.votes),
+            share(voter.wrong, voter.votes),
         ]
         for (judge, strategy), voter in sorted(summary.voters.items())
     ]
@@ -204,17 +204,19 @@ def _checks(summary: Summary) -> tuple[list[str], list[list[str]]]:
     return ["check", *verdicts], lines
 
 
-def _share(part: int, whole: int) -> str:
+def share(part: int, whole: int) -> str:
+    """A share in percent, for people."""
     return f"{part / whole:.1%}" if whole else "none"
 
 
-def _table(head: list[str], lines: list[list[str]]) -> str:
+def table(head: list[str], lines: list[list[str]]) -> str:
+    """A Markdown table; what its cells hold breaks no line and ends no cell."""
     rows = [head, ["---"] * len(head), *lines]
     cells = [[" ".join(cell.split()).replace("|", "\\|") for cell in line] for line in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
-def _size(rows: int) -> str:
+def size_category(rows: int) -> str:
     """The Hub's word for the size of a data set: `n<1K`, `1K<n<10K` up to `n>1T`."""
     words = ["1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T"]
     place = next((at for at in range(len(words)) if rows < 10 ** (at + 3)), len(words))

@@ -2,38 +2,32 @@
 
 The folder loads with `AutoModelForTokenClassification` and no remote code. `prm.json` declares
 what the weights cannot say: how to render, what a score means, which threshold was chosen on
-which split. The score of a step is read at its step-end token: the raw output of a head of one,
-the difference right − wrong of a head of two. Trained by squared error it estimates the
-probability that the step is right and may leave [0, 1]; `meaning` says what it is otherwise.
+which split. The score of a step is read at its step-end token and is a probability that the step
+is right. Squared error trains the output itself to be one, so it is read raw and may leave [0, 1];
+a loss of `LOGITS` trains a logit, and the score is its sigmoid. A head of two outputs has the logit
+right − wrong.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from prm import jsonl
 from prm.errors import CheckpointError, RecordError
-from prm.records import SCHEMA_VERSION, STRICT, Solution
-from prm.render import Renderer, RenderSettings
-from prm.run import fingerprint
+from prm.records import SCHEMA_VERSION, STRICT
+from prm.render import Rendered, Renderer, RenderSettings
+from prm.zoo.entry import Entry, Threshold
+from prm.zoo.family import Family, Format, Readout, ReferenceKind
 
 DECLARATION = "prm.json"
 
-ReferenceKind = Literal["worked", "answer", "none"]
-"""What the model is told: the worked solution where there is one (else the final answer), the
-final answer alone, or nothing."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Threshold:
-    """A cut on the raw score below which a step counts as wrong, and where it was chosen."""
-
-    value: float
-    split: str
-    metric: str
+LOGITS = ("binary_cross_entropy", "two_class", "ranking")
+"""Losses that train a logit. That of `ranking` is PQM's Q-value, the logit of the probability that
+the right answer is still reached (arXiv 2410.11287, section 3.1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +38,7 @@ class Declaration:
         render: how solutions become token ids.
         reference: what training put in the reference's place.
         reference_drop: how often training left it out.
-        loss: the loss that made the weights.
+        loss: the loss that made the weights; it decides how a score is read, see `LOGITS`.
         meaning: what a score is.
         threshold: see `Threshold`; None where none was chosen.
         threshold_without_reference: the same for scores of a model that takes references and
@@ -66,7 +60,7 @@ class Declaration:
 
 
 def raw_scores(logits: Any) -> Any:
-    """Scores of a head's outputs, in float32.
+    """Raw scores of a head's outputs, as losses take them, in float32.
 
     Args:
         logits: a tensor, `[..., 1]`, or `[..., 2]` with the outputs for wrong and for right.
@@ -77,15 +71,6 @@ def raw_scores(logits: Any) -> Any:
     if logits.shape[-1] == 1:
         return logits[..., 0].float()
     return logits[..., 1].float() - logits[..., 0].float()
-
-
-def reference_text(solution: Solution, kind: ReferenceKind) -> str | None:
-    """The text that stands for the reference of a solution, or None."""
-    if kind == "none":
-        return None
-    if kind == "worked" and solution.reference is not None:
-        return solution.reference
-    return solution.answer
 
 
 def write_declaration(folder: str | Path, declaration: Declaration) -> None:
@@ -118,61 +103,64 @@ def read_declaration(folder: str | Path) -> Declaration:
     return declaration
 
 
-def identify(folder: str | Path) -> str:
-    """What identifies a checkpoint's content: a hash of its files.
-
-    Raises:
-        CheckpointError: as `read_declaration`.
-    """
-    read_declaration(folder)
-    return fingerprint(folder)
+def _readout(loss: str, outputs: int) -> Readout:
+    if loss in LOGITS:
+        return Readout(head="score", how="sigmoid" if outputs == 1 else "probability")
+    return Readout(head="score", how="raw" if outputs == 1 else "difference")
 
 
-def load(folder: str | Path, *, device: str, dtype: str) -> tuple[Any, Renderer, Declaration]:
-    """Load model, renderer and declaration of a checkpoint.
+class AuroraFormat(Format):
+    """The declared rendering of one of our checkpoints.
 
     Args:
-        folder: what `prm train` left in `model`.
-        device: a torch device.
-        dtype: a torch dtype's name, or `auto` for that of the weights.
+        tokenizer: the checkpoint's.
+        folder: where `prm.json` and `config.json` lie.
 
     Raises:
-        CheckpointError: the folder does not hold such a checkpoint, or the declaration allows
-            more tokens than the model has positions.
+        CheckpointError: the declaration is missing, not understood, or allows more tokens than the
+            model has positions; or the head has neither one nor two outputs.
     """
-    from safetensors import SafetensorError
-    from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-    declaration = read_declaration(folder)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        _require_files(Path(folder), tokenizer)
-        model, loading = AutoModelForTokenClassification.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"{folder}: {str(error).splitlines()[0]}") from None
-    if loading["missing_keys"]:  # transformers would draw them at random
-        raise CheckpointError(f"{folder}: no weights for {min(loading['missing_keys'])}")
-    if model.config.num_labels not in (1, 2):
-        raise CheckpointError(
-            f"{folder}: {model.config.num_labels} labels; this family has one or two"
-        )
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is not None and declaration.render.max_length > positions:
-        raise CheckpointError(
-            f"{Path(folder) / DECLARATION}: max_length {declaration.render.max_length} is more "
-            f"than the model's {positions} positions (max_position_embeddings); lower it"
-        )
-    return model.to(device).eval(), Renderer(tokenizer, declaration.render), declaration
-
-
-def _require_files(folder: Path, tokenizer: Any) -> None:
-    # Where its files are missing, transformers makes a tokenizer without a vocabulary.
-    vocabulary = sorted(set(tokenizer.vocab_files_names.values()))
-    for names in (["tokenizer_config.json"], vocabulary):
-        if names and not any((folder / name).is_file() for name in names):
+    def __init__(self, tokenizer: Any, folder: Path) -> None:
+        self.declaration = read_declaration(folder)
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        labels = len(config.get("id2label") or ()) or 2
+        if labels not in (1, 2):
+            raise CheckpointError(f"{folder}: {labels} labels; this family has one or two")
+        positions = config.get("max_position_embeddings")
+        self.context = most = self.declaration.render.max_length
+        if positions is not None and most > positions:
             raise CheckpointError(
-                f"{folder}: tokenizer files are missing (no {' or '.join(names)}); give the whole "
-                "`model` folder that `prm train` left"
+                f"{folder / DECLARATION}: max_length {most} is more than the model's "
+                f"{positions} positions (max_position_embeddings); lower it"
             )
+        self.renderer = Renderer(tokenizer, self.declaration.render)
+        self.readout = _readout(self.declaration.loss, labels)
+        self.reference = self.declaration.reference
+        self.threshold = self.declaration.threshold
+        self.threshold_without_reference = self.declaration.threshold_without_reference
+
+    def render(self, problem: str, steps: Sequence[str], reference: str | None = None) -> Rendered:
+        """See `Format.render`."""
+        return self.renderer.render(problem, steps, reference)
+
+
+FAMILY = Family(
+    entry=Entry(
+        family="aurora",
+        checkpoints=(),
+        architecture="any decoder of transformers, stock token classification of one or two labels",
+        template="as `prm.json` declares: a user turn with the reference or that there is none, "
+        "then steps, each with its end",
+        positions="the last token of each step's end",
+        readout="the output, or σ of it after a loss over logits; of two outputs, right less wrong",
+        passes="one forward a solution",
+        meaning="as `prm.json` declares",
+        bounds=None,
+        takes_reference=True,
+        backends=("transformers", "vllm"),
+        source="arXiv 2502.11520; docs/training.md",
+    ),
+    bind=lambda tokenizer, folder, name: AuroraFormat(tokenizer, folder),
+    marker=DECLARATION,
+)
