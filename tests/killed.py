@@ -24,11 +24,13 @@ from typing import Any
 
 import annotate.sample
 import annotate.stage
-import verify.stage  # noqa: F401 - so that no child has to
+import universalbench.stage  # noqa: F401 - so that no child has to
+import verify.stage  # noqa: F401
 from prm import jsonl, records
 from prm.cli import main
 from prm.engines import EngineConfig, Request
 from prm.engines.fake import ScriptedEngine
+from universalbench import results
 
 RECORDS = (
     annotate.stage._Votes,
@@ -38,6 +40,10 @@ RECORDS = (
     records.Problem,
     records.Rejection,
     records.Solution,
+    results.Cost,
+    results.ItemScores,
+    results.PredictorRecord,
+    results.Results,
 )
 
 

@@ -13,15 +13,19 @@ from prm import jsonl
 from prm.config import load as load_config
 from prm.errors import CheckpointError, ConfigError, RecordError
 from prm.records import Annotation, Failure, Judgment, LabelledSolution, Solution, StepScores
-from prm.score import ScorerConfig, TransformersScorer, score
+from prm.scorers import ScorerConfig, score_all
+from prm.scorers import load as load_scorer
+from prm.scorers.transformers import TransformersScorer
 from prm.sources import Place, Source
 from prm.zoo import aurora
-from universalbench import stage
+from universalbench import results, stage
+from universalbench.evaluation import items_of
 from universalbench.predictors import Predictor, PredictorConfig, baseline_scores
 from universalbench.report.page import write_page
 from universalbench.report.table import format_table
+from universalbench.results import Results, Row, Sampling
 from universalbench.tasks import TaskConfig, load
-from universalbench.thresholds import choose, tune
+from universalbench.thresholds import Labelled, choose, tune
 
 GOLDEN = Path(__file__).parent / "golden" / "bench_table.txt"
 
@@ -88,9 +92,13 @@ def annotations(tmp_path):
     return tmp_path / "annotations.jsonl"
 
 
-def bench(out: Path, tasks, *predictors: PredictorConfig) -> dict:
+def bench(out: Path, tasks, *predictors: PredictorConfig) -> Results:
     stage.run(stage.Config(out=str(out), tasks=list(tasks), predictors=list(predictors)))
-    return json.loads((out / "results.json").read_text())
+    return results.read(out / "results.json")
+
+
+def value(row: Row, metric: str) -> float | None:
+    return row.metrics[metric].value
 
 
 # ── tasks ────────────────────────────────────────────────────────────────────────────────────
@@ -165,13 +173,14 @@ def test_a_predictor_is_exactly_one_thing(annotations):
 
 def test_annotations_vote(annotations, processbench):
     task = load(processbench)
-    every = Predictor(PredictorConfig("all", annotations=str(annotations))).predict(task)
-    assert every.scores == [[1.0, 0.5, 0.0], [1.0, 0.0], [0.0], [1.0, 1.0, 1.0]]
-    assert every.abstained == 0
+    every = Predictor(PredictorConfig("all", annotations=str(annotations))).score(task.solutions)
+    assert [item.scores for item in every] == [(1, 0.5, 0), (1, 0), (0,), (1, 1, 1)]
+    assert [item.abstained for item in every] == [0] * 4
     rule = PredictorConfig("rule", annotations=str(annotations), voters=["rule"])
-    alone = Predictor(rule).predict(task)
-    assert alone.scores == [[1.0, 0.0, 1.0], [1.0, 1.0], [0.0], [1.0, 1.0, 1.0]]
-    assert alone.abstained == 3  # where nobody votes, a step counts as right
+    alone = Predictor(rule).score(task.solutions)
+    assert [item.scores for item in alone] == [(1, 0, 1), (1, 1), (0,), (1, 1, 1)]
+    # Where nobody votes, a step counts as right.
+    assert [item.abstained for item in alone] == [1, 1, 0, 1]
 
 
 def test_a_voter_that_nobody_is(annotations):
@@ -190,14 +199,15 @@ def test_annotations_of_other_solutions_are_refused(annotations, processbench, c
     annotations.write_text("".join(json.dumps(row) + "\n" for row in rows))
     predictor = Predictor(PredictorConfig("x", annotations=str(annotations)))
     with pytest.raises(RecordError, match="no annotation of solution 'p-2' with these steps"):
-        predictor.predict(load(processbench))
+        predictor.score(load(processbench).solutions)
 
 
 def test_a_checkpoint_predicts_its_scores(tiny_prm, processbench):
     task = load(processbench)
     config = ScorerConfig(str(tiny_prm))
-    expected = [list(row.scores) for row in score(TransformersScorer(config), task.solutions)]
-    assert Predictor(PredictorConfig("m", checkpoint=config)).predict(task).scores == expected
+    expected = [list(row.scores) for row in score_all(load_scorer(config), task.solutions)]
+    said = Predictor(PredictorConfig("m", checkpoint=config)).score(task.solutions)
+    assert [list(item.scores or ()) for item in said] == expected
 
 
 # ── thresholds ───────────────────────────────────────────────────────────────────────────────
@@ -212,26 +222,30 @@ def test_a_threshold_is_tuned_on_the_task_named_and_used_on_all(processbench, fu
     other.write_text(json.dumps(rows))
     second = TaskConfig("other", "processbench", Source(format="processbench", path=str(other)))
     length = PredictorConfig("length", baseline="long_steps", threshold="other")
-    results = bench(tmp_path / "run", [processbench, second], length)
+    rows = by_task(bench(tmp_path / "run", [processbench, second], length))
     # Between -15 (the long wrong step) and -3: perfect there, and applied to the first task.
-    assert [row["threshold"] for row in results["rows"]] == [-9.0, -9.0]
-    assert {row["threshold_source"] for row in results["rows"]} == {"best on other itself"}
-    by_task = {row["task"]: row["first_error"] for row in results["rows"]}
-    assert by_task["other"]["f1"] == 1.0
+    assert [row.threshold.value for row in rows.values()] == [-9.0, -9.0]
+    assert rows["other"].threshold.source == "best on other itself"
+    assert rows["first"].threshold.source == "best on other"
+    # Only where it was chosen does it flatter.
+    assert {name: row.tuned_on for name, row in rows.items()} == {"first": 0, "other": 2}
+    assert value(rows["other"], "first_error_f1") == 1.0
     # `4 + 4 = 9`, `2 + 2 = 5` and the others have nine characters or fewer, `5 + 5 = 10` more.
-    assert (by_task["first"]["error_accuracy"], by_task["first"]["correct_accuracy"]) == (0.0, 0.5)
+    assert value(rows["first"], "error_accuracy") == 0.0
+    assert value(rows["first"], "correct_accuracy") == 0.5
 
 
 def test_steps_are_tuned_by_step_f1(full):
-    task = load(full)
-    assert tune(task, [[0.9, 0.2, 0.4], [0.8, 0.6], [0.3], [0.7, 0.9, 0.5]]) == pytest.approx(0.45)
+    scores = [[0.9, 0.2, 0.4], [0.8, 0.6], [0.3], [0.7, 0.9, 0.5]]
+    assert tune("f1_wrong", items_of(load(full)), scores) == pytest.approx(0.45)
 
 
 def test_a_number_is_taken_as_it_is(processbench):
     task = load(processbench)
     config = PredictorConfig("x", baseline="always_right", threshold=0.25)
-    chosen = choose(config, None, [task], {"first": [[1.0]]})
-    assert (chosen.value, chosen.source) == (0.25, "given")
+    chosen = choose(config, None, {"first": Labelled(task.kind, items_of(task), [])}, 0)
+    assert (chosen.cut.value, chosen.cut.source) == (0.25, "given")
+    assert not chosen.problems
 
 
 def test_the_default_threshold_says_so(processbench, annotations, tmp_path):
@@ -239,8 +253,8 @@ def test_the_default_threshold_says_so(processbench, annotations, tmp_path):
         PredictorConfig("all wrong", baseline="first_wrong"),
         PredictorConfig("votes", annotations=str(annotations)),
     ]
-    rows = bench(tmp_path / "run", [processbench], *predictors)["rows"]
-    assert [(row["threshold"], row["threshold_source"]) for row in rows] == [(0.5, "default")] * 2
+    rows = bench(tmp_path / "run", [processbench], *predictors).rows
+    assert [(row.threshold.value, row.threshold.source) for row in rows] == [(0.5, "default")] * 2
 
 
 @pytest.mark.parametrize("baseline", ["long_steps", "short_steps"])
@@ -250,8 +264,8 @@ def test_a_length_has_no_default_threshold(processbench, tmp_path, baseline):
         bench(tmp_path / "run", [processbench], PredictorConfig("b", baseline=baseline))
     assert not (tmp_path / "run").exists()
     config = PredictorConfig("b", baseline=baseline, threshold=-10.5)  # a number of one's own is
-    [row] = bench(tmp_path / "run", [processbench], config)["rows"]
-    assert row["threshold_source"] == "given"
+    [row] = bench(tmp_path / "run", [processbench], config).rows
+    assert row.threshold.source == "given"
 
 
 @pytest.mark.parametrize(("text", "value"), [("0", 0.0), ("1", 1.0), ("-2", -2.0), ("0.5", 0.5)])
@@ -264,21 +278,21 @@ def test_whole_numbers_are_thresholds_too(text, value):
 
 def test_the_declared_threshold(tiny_prm, processbench, tmp_path):
     config = PredictorConfig("m", checkpoint=ScorerConfig(str(tiny_prm)), threshold="declared")
-    [row] = bench(tmp_path / "run", [processbench], config)["rows"]
+    [row] = bench(tmp_path / "run", [processbench], config).rows
     declared = aurora.read_declaration(tiny_prm).threshold
     assert declared is not None
-    assert (row["threshold"], row["threshold_source"]) == (declared.value, declared.split)
+    assert (row.threshold.value, row.threshold.source) == (declared.value, declared.split)
 
 
 def test_the_declared_threshold_is_another_without_references(tiny_prm, processbench, tmp_path):
     checkpoint = ScorerConfig(str(tiny_prm), reference="none")
     config = PredictorConfig("m", checkpoint=checkpoint, threshold="declared")
-    [row] = bench(tmp_path / "run", [processbench], config)["rows"]
+    [row] = bench(tmp_path / "run", [processbench], config).rows
     declaration = aurora.read_declaration(tiny_prm)
     withheld = declaration.threshold_without_reference
     assert withheld is not None
     assert withheld.split.endswith("references withheld)")
-    assert (row["threshold"], row["threshold_source"]) == (withheld.value, withheld.split)
+    assert (row.threshold.value, row.threshold.source) == (withheld.value, withheld.split)
 
 
 def test_a_baseline_declares_nothing(processbench, tmp_path):
@@ -296,7 +310,7 @@ def test_an_unknown_threshold_is_refused_before_anything_runs(processbench, tmp_
 
 def test_a_checkpoint_that_is_not_there(processbench, tmp_path):
     config = PredictorConfig("m", checkpoint=ScorerConfig(str(tmp_path / "nowhere")))
-    with pytest.raises(CheckpointError, match="nowhere: no such model folder; give the `model`"):
+    with pytest.raises(CheckpointError, match="nowhere: no such model folder; give a folder"):
         bench(tmp_path / "run", [processbench], config)
 
 
@@ -332,21 +346,25 @@ def forgetful(tiny_prm, monkeypatch):
     return make
 
 
-def by_task(results: dict) -> dict:
-    return {row["task"]: row for row in results["rows"]}
+def by_task(found: Results) -> dict[str, Row]:
+    return {row.task: row for row in found.rows}
 
 
 def test_an_unscored_error_is_missed(processbench, full, forgetful, tmp_path, capsys):
     rows = by_task(bench(tmp_path / "run", [processbench, full], forgetful("p-0")))
-    first, steps = rows["first"]["first_error"], rows["full"]["steps"]
-    assert (first["erroneous"], first["correct"]) == (2, 2)  # nothing is left out
-    assert (first["error_accuracy"], first["correct_accuracy"]) == (0.5, 1.0)
+    first, steps = rows["first"], rows["full"]
+    assert first.solutions == steps.solutions == 4  # nothing is left out
+    assert value(first, "error_accuracy") == 0.5
+    assert value(first, "correct_accuracy") == 1.0
     # p-0 has one right step and two wrong ones; all are called right, with the best score.
-    assert (steps["true_positive"], steps["false_negative"]) == (1, 2)
-    assert (steps["false_positive"], steps["true_negative"]) == (0, 6)
-    assert steps["auroc"] == pytest.approx((6 + 2 * 0.5) / 18)
-    assert rows["first"]["unscored"] == rows["full"]["unscored"] == 1
-    assert rows["first"]["unscored_reason"] == "solution 'p-0': 600 tokens"
+    assert steps.counts == results.StepCounts(
+        true_positive=1, false_positive=0, false_negative=2, true_negative=6
+    )
+    assert value(steps, "auroc") == pytest.approx((6 + 2 * 0.5) / 18)
+    assert first.unscored == steps.unscored == 1
+    assert first.unscored_reason == "solution 'p-0': 600 tokens"
+    assert steps.calibration.bins  # of what is scored
+    assert sum(part.steps for part in steps.calibration.bins) == 6
     note = "m: 1 not scored, counted as missed (solution 'p-0': 600 tokens)"
     assert capsys.readouterr().out.splitlines().count(note) == 2
     page = Page()
@@ -356,17 +374,19 @@ def test_an_unscored_error_is_missed(processbench, full, forgetful, tmp_path, ca
 
 def test_an_unscored_right_solution_is_missed_too(processbench, full, forgetful, tmp_path):
     rows = by_task(bench(tmp_path / "run", [processbench, full], forgetful("p-3")))
-    first, steps = rows["first"]["first_error"], rows["full"]["steps"]
-    assert (first["error_accuracy"], first["correct_accuracy"]) == (1.0, 0.5)
-    assert (steps["precision"], steps["recall"]) == (1.0, 1.0)
+    first, steps = rows["first"], rows["full"]
+    assert value(first, "error_accuracy") == 1.0
+    assert value(first, "correct_accuracy") == 0.5
+    assert (value(steps, "precision_wrong"), value(steps, "recall_wrong")) == (1.0, 1.0)
 
 
 def test_thresholds_are_tuned_on_what_is_scored(processbench, full, forgetful, tmp_path):
     for task in ("first", "full"):
         config = forgetful("p-0", "p-3", threshold=task)
         rows = by_task(bench(tmp_path / task, [processbench, full], config))
-        assert rows["first"]["threshold"] == pytest.approx(0.55)
-        assert (rows["first"]["unscored"], rows["first"]["first_error"]["f1"]) == (2, 0.5)
+        assert rows["first"].threshold.value == pytest.approx(0.55)
+        assert rows["first"].threshold.solutions == 2
+        assert (rows["first"].unscored, value(rows["first"], "first_error_f1")) == (2, 0.5)
 
 
 def test_more_than_half_unscored_is_an_error(processbench, full, forgetful, tmp_path):
@@ -395,45 +415,46 @@ def test_results(processbench, full, annotations, tmp_path, capsys):
         PredictorConfig("rule", annotations=str(annotations), voters=["rule"]),
         PredictorConfig("votes", annotations=str(annotations), threshold="full"),
     ]
-    results = bench(tmp_path / "run", [processbench, full], *predictors)
-    first, steps = results["tasks"]
-    assert first == {
-        "name": "first",
-        "kind": "processbench",
-        "solutions": 4,
-        "steps": 9,
-        "erroneous": 2,
-        "with_reference": 0,
-    }
-    assert (steps["with_reference"], steps["wrong_steps"]) == (4, 3)
-    rows = {(row["task"], row["predictor"]): row for row in results["rows"]}
+    found = bench(tmp_path / "run", [processbench, full], *predictors)
+    first, steps = found.tasks
+    assert (first.name, first.kind, first.headline) == ("first", "processbench", "first_error_f1")
+    assert (first.solutions, first.problems, first.steps) == (4, 4, 9)
+    assert (first.erroneous, first.wrong_steps, first.with_reference) == (2, None, 0)
+    assert (first.correct, first.generators, first.subsets) == (2, {"some-model": 4}, {})
+    assert (steps.with_reference, steps.wrong_steps, steps.correct) == (4, 3, None)
+    rows = {(row.task, row.predictor): row for row in found.rows}
     assert len(rows) == 6
 
     wrong = rows["first", "all wrong"]
-    assert wrong["first_error"]["error_accuracy"] == 0.5  # p-2, whose first step is wrong
-    assert wrong["first_error"]["correct_accuracy"] == wrong["first_error"]["f1"] == 0.0
-    assert "steps" not in wrong
-    wrong = rows["full", "all wrong"]["steps"]
-    assert (wrong["true_positive"], wrong["false_positive"]) == (3, 6)
-    assert (wrong["precision"], wrong["recall"], wrong["f1"]) == (1 / 3, 1.0, 0.5)
-    assert wrong["auroc"] == 0.5  # all scores are equal
+    assert value(wrong, "error_accuracy") == 0.5  # p-2, whose first step is wrong
+    assert value(wrong, "correct_accuracy") == value(wrong, "first_error_f1") == 0.0
+    assert "f1_wrong" not in wrong.metrics
+    wrong = rows["full", "all wrong"]
+    assert (wrong.counts.true_positive, wrong.counts.false_positive) == (3, 6)
+    assert value(wrong, "precision_wrong") == 1 / 3
+    assert (value(wrong, "recall_wrong"), value(wrong, "f1_wrong")) == (1.0, 0.5)
+    assert value(wrong, "auroc") == 0.5  # all scores are equal
 
     rule = rows["full", "rule"]
-    assert rule["first_error"]["f1"] == 1.0
-    assert (rule["steps"]["recall"], rule["steps"]["precision"]) == (2 / 3, 1.0)
-    assert rule["abstained_steps"] == 3
+    assert value(rule, "first_error_f1") == 1.0
+    assert (value(rule, "recall_wrong"), value(rule, "precision_wrong")) == (2 / 3, 1.0)
+    assert rule.abstained_steps == 3
     votes = rows["full", "votes"]
     # Best at 0.75: three hits, one false alarm (p-1's last step).
-    assert (votes["threshold"], votes["threshold_source"]) == (0.75, "best on full itself")
-    assert votes["steps"]["f1"] == pytest.approx(6 / 7)
-    assert votes["first_error"]["f1"] == pytest.approx(2 * 1 * 0.5 / 1.5)
-    assert rows["first", "votes"]["threshold"] == 0.75
+    assert (votes.threshold.value, votes.threshold.source) == (0.75, "best on full itself")
+    assert value(votes, "f1_wrong") == pytest.approx(6 / 7)
+    assert value(votes, "first_error_f1") == pytest.approx(2 * 1 * 0.5 / 1.5)
+    # Both tasks hold the same problems, so the other row is flattered as well.
+    other = rows["first", "votes"]
+    assert other.threshold.value == 0.75
+    assert other.threshold.source == "best on full, sharing 4 problems"
+    assert other.tuned_on == 4
 
-    assert capsys.readouterr().out == format_table(results) + "\n"
+    assert capsys.readouterr().out == format_table(found) + "\n"
     before = (tmp_path / "run" / "results.json").stat().st_mtime_ns
-    assert bench(tmp_path / "run", [processbench, full], *predictors) == results
+    assert bench(tmp_path / "run", [processbench, full], *predictors) == found
     assert (tmp_path / "run" / "results.json").stat().st_mtime_ns == before
-    assert capsys.readouterr().out == format_table(results) + "\n"  # and the table once more
+    assert capsys.readouterr().out == format_table(found) + "\n"  # and the table once more
 
 
 def test_golden_table(processbench, full, annotations, tmp_path, capsys):
@@ -484,7 +505,7 @@ class Page(HTMLParser):
 def test_the_page_is_sound_and_shows_names_as_text(processbench, full, annotations, tmp_path):
     evil = "<script>alert(1)</script> & \"'"
     processbench.name = "<b>task</b>"
-    results = bench(
+    found = bench(
         tmp_path / "run",
         [processbench, full],
         PredictorConfig(evil, baseline="first_wrong"),
@@ -502,8 +523,8 @@ def test_the_page_is_sound_and_shows_names_as_text(processbench, full, annotatio
     assert any(text.startswith("<b>task</b> (processbench): 4 solutions") for text in page.text)
     # Self-contained: nothing is fetched from anywhere.
     assert not [value for name, value in page.attributes if name in ("src", "href")]
-    shown = {row["predictor"]: row for row in results["rows"] if row["task"] == "full"}
-    low, high = shown["votes"]["steps"]["interval"]
+    shown = {row.predictor: row for row in found.rows if row.task == "full"}
+    low, high = shown["votes"].metrics["f1_wrong"].interval
     assert f"85.7 [{100 * low:.1f}, {100 * high:.1f}]" in page.cells
 
 
@@ -519,7 +540,16 @@ def test_long_names_are_cut_in_the_chart_alone(processbench, tmp_path):
 
 
 def test_a_page_without_rows(tmp_path):
-    write_page(tmp_path / "empty.html", {"tasks": [], "rows": []})
+    nothing = Results(
+        tasks=(),
+        rows=(),
+        comparisons=(),
+        predictors=(),
+        definitions={},
+        sampling=Sampling(seed=0, draws=1, permutations=1),
+        versions={},
+    )
+    write_page(tmp_path / "empty.html", nothing)
     page = Page()
     page.feed((tmp_path / "empty.html").read_text())
     assert page.open == []
@@ -530,16 +560,21 @@ def test_a_page_without_rows(tmp_path):
 def test_always_right_on_the_real_processbench(data_dir, tmp_path, capsys):
     path = data_dir / "processbench" / "gsm8k.json"
     task = TaskConfig("gsm8k", "processbench", Source(format="processbench", path=str(path)))
-    results = bench(
+    found = bench(
         tmp_path / "run",
         [task],
         PredictorConfig("always right", baseline="always_right"),
         PredictorConfig("long steps", baseline="long_steps", threshold="gsm8k"),
     )
-    assert (results["tasks"][0]["solutions"], results["tasks"][0]["erroneous"]) == (400, 207)
-    right, long = (row["first_error"] for row in results["rows"])
-    assert (right["erroneous"], right["correct"]) == (207, 193)
-    assert (right["error_accuracy"], right["correct_accuracy"], right["f1"]) == (0.0, 1.0, 0.0)
-    assert 0.1 < long["f1"] < 0.4  # what a look at the length alone earns
+    assert (found.tasks[0].solutions, found.tasks[0].erroneous) == (400, 207)
+    right, long = found.rows
+    assert value(right, "error_accuracy") == 0.0
+    assert value(right, "correct_accuracy") == 1.0
+    assert value(right, "first_error_f1") == 0.0
+    assert 0.1 < value(long, "first_error_f1") < 0.4  # what a look at the length alone earns
+    low, high = long.metrics["first_error_f1"].interval
+    assert low < value(long, "first_error_f1") < high
+    [pair] = found.comparisons
+    assert pair.p_holm == pair.p < 0.001
     labels = [row["label"] for row in json.loads(path.read_bytes())]
     assert sum(label != -1 for label in labels) == 207

@@ -7,7 +7,9 @@ threshold. Where the threshold comes from is declared with the predictor:
 |------------|----------------------------------------------------------------------------|
 | a number   | that number                                                                |
 | `declared` | the checkpoint's own, chosen on its held-out training problems             |
-| a task     | the cut with the best metric on that task of the same run, used on all     |
+| a task     | the cut with the best headline metric on that task of the same run, used   |
+|            | on all; with `threshold_split` on that share of its problems, which are    |
+|            | then left out of what is measured                                          |
 | not given  | 0.5; a step's length, which is no probability, needs a task                |
 
 A solution that a checkpoint cannot score (too long for it) counts as a miss; every table says
@@ -18,18 +20,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal
 
 from prm import jsonl
 from prm.config import MAY_CHANGE
 from prm.errors import ConfigError, RecordError
 from prm.records import Annotation, Failure, Solution
-from prm.score import ScorerConfig, StepScorer, TransformersScorer
-from prm.zoo.aurora import Threshold
-from universalbench.tasks import Task
+from prm.scorers import ModelScorer, ScorerConfig, load
+from prm.scorers.base import reference_text
+from prm.zoo.family import ReferenceKind
+from universalbench.form import digest
+from universalbench.results import PredictorRecord
 from verify import votes
 
 Baseline = Literal["always_right", "first_wrong", "long_steps", "short_steps"]
+
+BLIND = "arithmetic"
+"""The voter that looks at no reference."""
 
 
 @dataclass
@@ -44,6 +51,8 @@ class PredictorConfig:
         baseline: `always_right`, `first_wrong` (the first step and all after it), or the
             step's length as a score: `long_steps` suspects long ones, `short_steps` short ones.
         threshold: see the table above.
+        threshold_split: the share of the threshold's task, by problems, that it is chosen on;
+            null: all of it.
     """
 
     name: str
@@ -52,34 +61,28 @@ class PredictorConfig:
     voters: list[str] | None = None
     baseline: Baseline | None = None
     threshold: float | int | str | None = None
-
-
-Scores: TypeAlias = list[list[float] | None]
-"""For each solution one score per step, or None where it cannot be scored."""
+    threshold_split: float | None = None
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """What a predictor says of a task.
+class Said:
+    """What a predictor says of a solution.
 
     Attributes:
-        scores: one row per solution.
+        scores: one per step, or None where it cannot be scored.
+        reason: why not.
+        told: whether the predictor was told something of the reference or the answer.
         abstained: steps on which every voter abstained; they count as right (score 1).
-        unscored_reason: why the first of the solutions without scores has none.
     """
 
-    scores: Scores
+    scores: tuple[float, ...] | None
+    reason: str | None = None
+    told: bool = False
     abstained: int = 0
-    unscored_reason: str | None = None
-
-    @property
-    def unscored(self) -> int:
-        """How many solutions have no scores."""
-        return self.scores.count(None)
 
 
 class Predictor:
-    """A predictor ready to score tasks; a checkpoint is loaded once.
+    """A predictor ready to score solutions; a checkpoint is loaded once.
 
     Raises:
         ConfigError: not exactly one kind is set, or a voter that no annotation has.
@@ -92,7 +95,7 @@ class Predictor:
                 f"predictor {config.name!r} needs exactly one of checkpoint, annotations, baseline"
             )
         self.config = config
-        self._scorer = TransformersScorer(config.checkpoint) if config.checkpoint else None
+        self._scorer = load(config.checkpoint) if config.checkpoint else None
         self._annotations = (
             {item.id: item for item in jsonl.read(config.annotations, Annotation)}
             if config.annotations
@@ -107,60 +110,99 @@ class Predictor:
             )
 
     @property
-    def declared(self) -> Threshold | None:
-        """The checkpoint's own threshold for how it is used here, if it declares one."""
-        if self._scorer is None:
-            return None
-        declaration = self._scorer.declaration
-        withheld = self._scorer.reference == "none" and declaration.reference != "none"
-        return declaration.threshold_without_reference if withheld else declaration.threshold
+    def tokens(self) -> int:
+        """Tokens that a model has read so far."""
+        return 0 if self._scorer is None else self._scorer.tokens
 
-    def predict(self, task: Task) -> Predictions:
-        """Score every step of a task.
+    def record(self, id: str, fingerprint: str | None) -> PredictorRecord:
+        """What this predictor is, see `PredictorRecord`."""
+        config = self.config
+        if self._scorer is not None and config.checkpoint is not None:
+            return PredictorRecord(
+                id=id,
+                kind="checkpoint",
+                model=self._scorer.name,
+                fingerprint=fingerprint,
+                revision=config.checkpoint.revision,
+                family=self._scorer.family,
+                reference=self._scorer.reference,
+                format=digest(self._scorer, config.checkpoint),
+                declared=self._scorer.threshold,
+            )
+        if config.baseline is not None:
+            return PredictorRecord(id=id, kind="baseline", model=config.baseline)
+        used = [vote for item in self._annotations.values() for vote in self._voters(item)]
+        return PredictorRecord(
+            id=id,
+            kind="annotations",
+            model=", ".join(sorted({vote.judge for vote in used})),
+            fingerprint=fingerprint,
+            reference=self._shown(),
+        )
+
+    def score(self, solutions: Sequence[Solution]) -> list[Said]:
+        """Score every step of solutions, in order.
 
         Raises:
-            RecordError: a solution was not annotated, or more than half cannot be scored.
+            RecordError: a solution was not annotated.
         """
         if self._scorer is not None:
-            return self._score(self._scorer, task)
+            return self._score(self._scorer, solutions)
         if self.config.baseline is not None:
-            return Predictions(
-                [baseline_scores(item, self.config.baseline) for item in task.solutions]
-            )
-        return self._vote(task.solutions)
+            return [Said(tuple(baseline_scores(item, self.config.baseline))) for item in solutions]
+        return [self._vote(item) for item in solutions]
 
-    def _score(self, scorer: StepScorer, task: Task) -> Predictions:
-        results = scorer.score_each(task.solutions)
-        failures = [item for item in results if isinstance(item, Failure)]
-        reason = f"solution {failures[0].id!r}: {failures[0].reason}" if failures else None
-        if 2 * len(failures) > len(results):
+    def close(self) -> None:
+        """Free a model's memory; the predictor is of no use afterwards."""
+        if self._scorer is not None:
+            self._scorer.close()
+
+    def _score(self, scorer: ModelScorer, solutions: Sequence[Solution]) -> list[Said]:
+        said = []
+        for solution, item in zip(solutions, scorer.score_each(solutions), strict=True):
+            told = reference_text(solution, scorer.reference) is not None
+            if isinstance(item, Failure):
+                said.append(Said(None, item.reason, told))
+            else:
+                said.append(Said(tuple(item.scores), told=told))
+        return said
+
+    def _vote(self, solution: Solution) -> Said:
+        annotation = self._annotations.get(solution.id)
+        if annotation is None or annotation.solution.steps != solution.steps:
             raise RecordError(
-                f"task {task.name!r}: predictor {self.config.name!r} cannot score "
-                f"{len(failures)} of {len(results)} solutions; the first: {reason}"
+                f"no annotation of solution {solution.id!r} with these steps; annotate the "
+                "benchmark's solutions first",
+                path=self.config.annotations,
             )
-        scores = [None if isinstance(item, Failure) else list(item.scores) for item in results]
-        return Predictions(scores, unscored_reason=reason)
+        voters = self._voters(annotation)
+        labels = votes.count(voters, len(solution.steps)).labels
+        return Said(
+            tuple(1.0 if label is None else label for label in labels),
+            told=_informed(annotation, voters) != "none",
+            abstained=labels.count(None),
+        )
 
-    def _vote(self, solutions: Sequence[Solution]) -> Predictions:
-        rows: Scores = []
-        abstained = 0
-        for solution in solutions:
-            annotation = self._annotations.get(solution.id)
-            if annotation is None or annotation.solution.steps != solution.steps:
-                raise RecordError(
-                    f"no annotation of solution {solution.id!r} with these steps; annotate the "
-                    "benchmark's solutions first",
-                    path=self.config.annotations,
-                )
-            voters = [
-                judgment
-                for judgment in annotation.judgments
-                if not self.config.voters or judgment.strategy in self.config.voters
-            ]
-            labels = votes.count(voters, len(solution.steps)).labels
-            abstained += labels.count(None)
-            rows.append([1.0 if label is None else label for label in labels])
-        return Predictions(rows, abstained)
+    def _voters(self, annotation: Annotation) -> list[Any]:
+        return [
+            judgment
+            for judgment in annotation.judgments
+            if not self.config.voters or judgment.strategy in self.config.voters
+        ]
+
+    def _shown(self) -> ReferenceKind:
+        """The most that any voter was shown of any solution's reference."""
+        shown = {_informed(item, self._voters(item)) for item in self._annotations.values()}
+        return "worked" if "worked" in shown else "answer" if "answer" in shown else "none"
+
+
+def _informed(annotation: Annotation, voters: Sequence[Any]) -> ReferenceKind:
+    """What the voters on a solution were shown: all but the arithmetic rule see what there is."""
+    if all(vote.strategy == BLIND for vote in voters):
+        return "none"
+    if annotation.solution.reference is not None:
+        return "worked"
+    return "none" if annotation.solution.answer is None else "answer"
 
 
 def baseline_scores(solution: Solution, baseline: Baseline) -> list[float]:

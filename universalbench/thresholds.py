@@ -5,84 +5,169 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from prm import metrics
-from prm.errors import CheckpointError, ConfigError
-from prm.zoo.aurora import Threshold
-from universalbench.predictors import PredictorConfig, Scores
-from universalbench.tasks import Task
+import numpy as np
+
+from prm.errors import CheckpointError, ConfigError, RecordError
+from prm.zoo.entry import Threshold
+from universalbench.measures import HEADLINES, Scores, measure, measured, sweep
+from universalbench.predictors import PredictorConfig
+from universalbench.resampling import part
+from universalbench.results import Cut, Item
 
 DEFAULT = 0.5
 """The cut on probabilities where none is given."""
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """A threshold and how it was chosen."""
+class Labelled:
+    """The items of a task whose steps' truth is known, and a predictor's scores of them."""
 
-    value: float
-    source: str
+    kind: str
+    items: Sequence[Item]
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A threshold, and the problems it was chosen on.
+
+    Attributes:
+        cut: see `Cut`.
+        problems: keys of the problems that it was chosen on, or is kept from on their account.
+        held_out: whether what is measured must leave those problems out.
+    """
+
+    cut: Cut
+    problems: frozenset[str] = frozenset()
+    held_out: bool = False
+
+    def keeps_out(self, problem: str) -> bool:
+        """Whether what is measured must leave a problem out, by its key."""
+        return self.held_out and problem in self.problems
 
 
 def check(config: PredictorConfig, tasks: Sequence[str]) -> None:
     """Refuse a threshold that is neither a number, nor `declared`, nor one of the tasks' names,
     and a step's length without one: its scores have no natural cut.
 
+    Args:
+        config: the predictor.
+        tasks: names of the tasks that know the truth of steps; without any there is nothing to
+            cut.
+
     Raises:
         ConfigError: names the predictor and the tasks.
     """
-    if config.threshold is None and config.baseline in ("long_steps", "short_steps"):
+    where = f"predictor {config.name!r}"
+    if tasks and config.threshold is None and config.baseline in ("long_steps", "short_steps"):
         raise ConfigError(
-            f"predictor {config.name!r}: {config.baseline} has no default threshold; give a task "
+            f"{where}: {config.baseline} has no default threshold; give a task "
             f"to choose it on ({', '.join(tasks)})"
         )
     if isinstance(config.threshold, str) and config.threshold not in ("declared", *tasks):
         raise ConfigError(
-            f"predictor {config.name!r}: threshold {config.threshold!r} is neither a number nor "
-            f"declared nor a task ({', '.join(tasks)})"
+            f"{where}: threshold {config.threshold!r} is neither a number nor "
+            f"declared nor a task ({', '.join(tasks) or 'none has labels to choose it on'})"
+        )
+    if config.threshold_split is None:
+        return
+    if not isinstance(config.threshold, str) or config.threshold == "declared":
+        raise ConfigError(f"{where}: threshold_split needs a task as its threshold")
+    if not 0 < config.threshold_split < 1:
+        raise ConfigError(
+            f"{where}: threshold_split is {config.threshold_split}; it must lie between 0 and 1"
+        )
+
+
+def refuse_undeclared(config: PredictorConfig, declared: Threshold | None) -> None:
+    """Refuse `declared` where nothing is.
+
+    Raises:
+        CheckpointError: the predictor declares no threshold.
+    """
+    if config.threshold == "declared" and declared is None:
+        raise CheckpointError(
+            f"predictor {config.name!r} declares no threshold for this use; give a number or a task"
         )
 
 
 def choose(
     config: PredictorConfig,
     declared: Threshold | None,
-    tasks: Sequence[Task],
-    scores: Mapping[str, Scores],
+    tasks: Mapping[str, Labelled],
+    seed: int,
 ) -> Chosen:
     """The threshold that a predictor uses on all tasks of a run.
 
     Args:
         config: names a number, `declared`, or a task; or nothing, for `DEFAULT`.
         declared: the checkpoint's own threshold, if it has one.
-        tasks: the run's tasks.
-        scores: task name → this predictor's scores there; only what is scored is tuned on.
+        tasks: name → what this predictor said there; only what is scored is tuned on.
+        seed: of a split.
 
     Raises:
         ConfigError: see `check`.
         CheckpointError: the checkpoint declares no threshold.
+        RecordError: a split leaves nothing to choose on or to measure.
     """
-    check(config, [task.name for task in tasks])
+    check(config, list(tasks))
+    refuse_undeclared(config, declared)
     wanted = config.threshold
     if wanted is None:
-        return Chosen(DEFAULT, "default")
+        return Chosen(Cut(value=DEFAULT, how="default", source="default"))
     if not isinstance(wanted, str):
-        return Chosen(float(wanted), "given")
-    if wanted == "declared":
-        if declared is None:
-            raise CheckpointError(
-                f"predictor {config.name!r} declares no threshold for this use; give a number "
-                "or a task"
-            )
-        return Chosen(declared.value, declared.split)
-    task = next(task for task in tasks if task.name == wanted)
-    return Chosen(tune(task, scores[task.name]), f"best on {task.name} itself")
+        return Chosen(Cut(value=float(wanted), how="given", source="given"))
+    if declared is not None and wanted == "declared":
+        return Chosen(Cut(value=declared.value, how="declared", source=declared.split))
+    return _best(config, tasks[wanted], seed)
 
 
-def tune(task: Task, scores: Scores) -> float:
-    """The threshold with the best metric of the task's kind, over the solutions with scores."""
-    scored = [(index, row) for index, row in enumerate(scores) if row is not None]
-    rows = [row for _, row in scored]
-    if task.wrong is None:
-        first_errors = [task.first_errors[index] for index, _ in scored]
-        return metrics.best_first_error_threshold(first_errors, rows)
-    wrong = [value for index, _ in scored for value in task.wrong[index]]
-    return metrics.best_step_threshold(wrong, [value for row in rows for value in row])
+def _best(config: PredictorConfig, task: Labelled, seed: int) -> Chosen:
+    name, share = str(config.threshold), config.threshold_split
+    keys = [item.problem_key for item in task.items]
+    kept = set(keys) if share is None else part(keys, share, seed)
+    used = [
+        index
+        for index, (key, row) in enumerate(zip(keys, task.scores, strict=True))
+        if key in kept and row is not None and measured(task.kind, task.items[index])
+    ]
+    if not used or (share is not None and kept == set(keys)):
+        raise RecordError(
+            f"task {name!r}: {len(set(keys))} problems leave nothing to choose the threshold of "
+            f"predictor {config.name!r} on, or nothing to measure; change threshold_split"
+        )
+    value = tune(
+        HEADLINES[task.kind],
+        [task.items[index] for index in used],
+        [task.scores[index] for index in used],
+    )
+    problems = len({keys[index] for index in used})
+    if share is None:
+        source = f"best on {name}"
+    else:
+        source = f"best on {problems} of {len(set(keys))} problems of {name}"
+    cut = Cut(
+        value=value,
+        how="task" if share is None else "split",
+        source=source,
+        task=name,
+        share=share,
+        solutions=len(used),
+        problems=problems,
+    )
+    return Chosen(cut, frozenset(kept), held_out=share is not None)
+
+
+def tune(metric: str, items: Sequence[Item], scores: Scores) -> float:
+    """The exact best threshold of a metric, the lowest of several.
+
+    All thresholds between two neighbouring scores say the same, so their midpoint stands for them.
+    """
+    cuts, sums = sweep(metric, items, scores)
+    return float(cuts[best(measure(metric, items).statistic(sums))])
+
+
+def best(values: np.ndarray) -> int:
+    """Where a metric is best, the first of several; 0/0 earns nothing."""
+    # Equal values may differ in their last bits where they are means.
+    return int(np.argmax(np.round(np.nan_to_num(values, nan=0.0), 12)))

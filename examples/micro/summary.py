@@ -13,6 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from examples.micro import truth
 from prm import jsonl, metrics
 from prm.records import Annotation, LabelledSolution, StepScores
+from universalbench.results import Row as BenchRow
+from universalbench.results import read as read_results
 from verify import votes
 
 SHOWN = 8
@@ -70,13 +72,9 @@ class Summary:
 def summarize(out: Path, benchmark: str) -> Summary:
     """Read what the stages of the demo left under `out`."""
     items = list(jsonl.read(benchmark, LabelledSolution))
-    bench = json.loads((out / "bench" / "results.json").read_text())["rows"]
+    bench = read_results(out / "bench" / "results.json").rows
     search = json.loads((out / "search" / "results.json").read_text())["rows"]
-    steps = [
-        Row(row["predictor"], row["steps"]["f1"], *row["steps"]["interval"])
-        for row in bench
-        if row["task"] == "all"
-    ]
+    steps = [_bench_row(row) for row in bench if row.task == "all"]
     chosen = [row for row in search if row["n"] == 8]
     choices = [Row(row["method"], row["accuracy"], *row["interval"]) for row in chosen]
     gains = [
@@ -84,7 +82,11 @@ def summarize(out: Path, benchmark: str) -> Summary:
         for row in chosen
         if row["method"] not in ("pass@1", "oracle")
     ]
-    cut = next(row["threshold"] for row in bench if row["predictor"] == "PRM with reference")
+    cut = next(
+        row.threshold.value
+        for row in bench
+        if row.predictor == "PRM with reference" and row.threshold is not None
+    )
     return Summary(
         tables=[
             Table(
@@ -97,6 +99,12 @@ def summarize(out: Path, benchmark: str) -> Summary:
         examples=_examples(out, items),
         cut=cut,
     )
+
+
+def _bench_row(row: BenchRow) -> Row:
+    found = row.metrics["f1_wrong"]
+    value = found.value or 0.0
+    return Row(row.predictor, value, *(found.interval or (value, value)))
 
 
 def _policies(items: Sequence[LabelledSolution]) -> list[Row]:

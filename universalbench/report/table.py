@@ -2,64 +2,91 @@
 
 from __future__ import annotations
 
-from typing import Any
+from universalbench.results import Estimate, Results, Row, TaskRecord
+
+COLUMNS: dict[str, list[tuple[str, str]]] = {
+    "processbench": [
+        ("erroneous", "error_accuracy"),
+        ("correct", "correct_accuracy"),
+        ("F1", "first_error_f1"),
+    ],
+    "steps": [
+        ("precision", "precision_wrong"),
+        ("recall", "recall_wrong"),
+        ("step F1", "f1_wrong"),
+        ("AUROC", "auroc"),
+        ("first-error F1", "first_error_f1"),
+    ],
+    "universalbench": [
+        ("mean F1 of subsets", "subset_mean_f1_wrong"),
+        ("step F1", "f1_wrong"),
+        ("F1 of right", "f1_right"),
+        ("AUROC", "auroc"),
+    ],
+    "prmbench": [
+        ("PRMScore", "f1_macro"),
+        ("F1 of wrong", "f1_wrong"),
+        ("F1 of right", "f1_right"),
+    ],
+    "candidates": [("best of all", "best_of_all")],
+}
+"""Kind of task → its columns and the metrics they show; the headline has its interval."""
 
 
-def format_table(results: dict[str, Any]) -> str:
+def format_table(results: Results) -> str:
     """One block per task, one line per predictor, percentages with 95 % intervals."""
-    blocks = []
-    for task in results["tasks"]:
-        rows = [row for row in results["rows"] if row["task"] == task["name"]]
-        blocks.append(_block(task, rows))
-    return "\n\n".join(blocks)
-
-
-def heading(task: dict[str, Any]) -> str:
-    """What a task is, in one line."""
-    text = (
-        f"{task['name']} ({task['kind']}): {task['solutions']} solutions, {task['erroneous']} "
-        f"with an error, {task['with_reference']} with a reference"
+    return "\n\n".join(
+        _block(task, [row for row in results.rows if row.task == task.name])
+        for task in results.tasks
     )
-    if "wrong_steps" in task:
-        text += f"; {task['wrong_steps']} of {task['steps']} steps wrong"
+
+
+def heading(task: TaskRecord) -> str:
+    """What a task is, in one line."""
+    text = f"{task.name} ({task.kind}): {task.solutions} solutions, "
+    if task.erroneous is not None:
+        text += f"{task.erroneous} with an error, "
+    text += f"{task.with_reference} with a reference"
+    if task.wrong_steps is not None:
+        text += f"; {task.wrong_steps} of {task.steps} steps wrong"
     return text
 
 
-def cells(task: dict[str, Any], row: dict[str, Any]) -> list[str]:
+def cells(task: TaskRecord, row: Row) -> list[str]:
     """A row's numbers as text, in the order of `columns`."""
-    first = row["first_error"]
     numbers = [
-        _percent(first["error_accuracy"]),
-        _percent(first["correct_accuracy"]),
-        _with_interval(first),
+        _with_interval(row.metrics[metric])
+        if metric == row.headline
+        else _percent(row.metrics[metric].value)
+        for _, metric in COLUMNS[task.kind]
     ]
-    if task["kind"] == "steps":
-        steps = row["steps"]
-        shown = [_percent(steps["precision"]), _percent(steps["recall"])]
-        numbers = [*shown, _with_interval(steps), _percent(steps["auroc"]), _percent(first["f1"])]
-    return [row["predictor"], *numbers, f"{row['threshold']:.4g}", row["threshold_source"]]
+    if row.threshold is None:
+        return [row.predictor, *numbers, "–", "none needed"]
+    return [row.predictor, *numbers, f"{row.threshold.value:.4g}", row.threshold.source]
 
 
-def columns(task: dict[str, Any]) -> list[str]:
+def columns(task: TaskRecord) -> list[str]:
     """Names of a task's columns."""
-    if task["kind"] == "steps":
-        numbers = ["precision", "recall", "step F1", "AUROC", "first-error F1"]
-    else:
-        numbers = ["erroneous", "correct", "F1"]
-    return ["predictor", *numbers, "threshold", "chosen on"]
+    return ["predictor", *(name for name, _ in COLUMNS[task.kind]), "threshold", "chosen on"]
 
 
-def notes(rows: list[dict[str, Any]]) -> list[str]:
-    """What to know of the rows of a task: who could not score what."""
-    return [
-        f"{row['predictor']}: {row['unscored']} not scored, counted as missed "
-        f"({row['unscored_reason']})"
+def notes(rows: list[Row]) -> list[str]:
+    """What to know of the rows of a task: who could not score what, who is measured on less."""
+    found = [
+        f"{row.predictor}: {row.unscored} not scored, counted as missed ({row.unscored_reason})"
         for row in rows
-        if row["unscored"]
+        if row.unscored
     ]
+    found += [
+        f"{row.predictor}: measured on {row.solutions} solutions; {row.set_aside} are of problems "
+        "that its threshold was chosen on"
+        for row in rows
+        if row.set_aside
+    ]
+    return found
 
 
-def _block(task: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+def _block(task: TaskRecord, rows: list[Row]) -> str:
     lines = [columns(task), *(cells(task, row) for row in rows)]
     widths = [max(len(line[index]) for line in lines) for index in range(len(lines[0]))]
     text = ["  ".join(_pad(line, widths)) for line in lines]
@@ -75,10 +102,13 @@ def _pad(line: list[str], widths: list[int]) -> list[str]:
     ]
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
 
 
-def _with_interval(values: dict[str, Any]) -> str:
-    low, high = values["interval"]
-    return f"{_percent(values['f1'])} [{_percent(low)}, {_percent(high)}]"
+def _with_interval(metric: Estimate) -> str:
+    text = _percent(metric.value)
+    if metric.interval is None:
+        return text
+    low, high = metric.interval
+    return f"{text} [{_percent(low)}, {_percent(high)}]"

@@ -1,22 +1,25 @@
-"""Benchmarks, one file each: solutions with what is known of their steps.
+"""Benchmarks, one file each: solutions with what is known of them.
 
 A task is loaded by its kind:
 
 - `processbench`: the first wrong step is known (or that there is none).
-- `steps`: every step's label is known (a file of labelled solutions with 0/1 labels).
+- `steps`: every step's label is known (any source of labels 0 and 1).
+- `prmbench`: the same of PRMBench's modified solutions, by class of error.
+- `universalbench`: the same in our own format, by subset and length.
+- `candidates`: several solutions of each problem, with the true final answer; steps have no truth.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
 
 from prm.errors import ConfigError, RecordError
-from prm.records import Solution
 from prm.sources import Source
-from universalbench.tasks import processbench, steps
+from universalbench.tasks import candidates, prmbench, processbench, steps, universal
+from universalbench.tasks.task import Kind, Task, restrict
 
-Kind = Literal["processbench", "steps"]
+__all__ = ["Kind", "Task", "TaskConfig", "load", "restrict"]
 
 
 @dataclass
@@ -36,23 +39,13 @@ class TaskConfig:
     generators: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """A loaded benchmark.
-
-    Attributes:
-        name, kind: as configured.
-        solutions: what predictors see.
-        first_errors: for each solution the index of its first wrong step, -1 for none.
-        wrong: for each solution and step whether it is wrong; None where only the first error
-            is known.
-    """
-
-    name: str
-    kind: Kind
-    solutions: list[Solution]
-    first_errors: list[int]
-    wrong: list[list[bool]] | None = None
+_LOADERS: dict[Kind, Callable[[str, Source], Task]] = {
+    "processbench": processbench.load,
+    "steps": steps.load,
+    "prmbench": prmbench.load,
+    "universalbench": universal.load,
+    "candidates": candidates.load,
+}
 
 
 def load(config: TaskConfig) -> Task:
@@ -60,33 +53,21 @@ def load(config: TaskConfig) -> Task:
 
     Raises:
         RecordError: a row is not what the benchmark's format says, or there is none.
-        ConfigError: nothing is by one of the policies named.
+        ConfigError: nothing is by one of the policies named, or the kind needs another source.
     """
-    wrong: list[list[bool]] | None
-    if config.kind == "processbench":
-        solutions, first_errors = processbench.load(config.source)
-        wrong = None
-    else:
-        solutions, wrong = steps.load(config.source)
-        first_errors = [row.index(True) if True in row else -1 for row in wrong]
-    if not solutions:
+    task = _LOADERS[config.kind](config.name, config.source)
+    if not task.solutions:
         raise RecordError("no solutions in this benchmark", path=config.source)
     if config.generators:
-        known = {solution.generator for solution in solutions}
+        known = {solution.generator for solution in task.solutions}
         absent = sorted(set(config.generators) - known)
         if absent:
             raise ConfigError(
                 f"task {config.name!r}: nothing is by {absent[0]!r}; there are "
                 + ", ".join(sorted(known))
             )
-        kept = [i for i, item in enumerate(solutions) if item.generator in config.generators]
-        solutions = [solutions[index] for index in kept]
-        first_errors = [first_errors[index] for index in kept]
-        wrong = None if wrong is None else [wrong[index] for index in kept]
-    return Task(
-        name=config.name,
-        kind=config.kind,
-        solutions=solutions,
-        first_errors=first_errors,
-        wrong=wrong,
-    )
+        generators = [solution.generator for solution in task.solutions]
+        kept = [index for index, name in enumerate(generators) if name in config.generators]
+        task = restrict(task, kept)
+    # Only now: answers of candidates that were left out need no verification.
+    return candidates.judge(task) if config.kind == "candidates" else task

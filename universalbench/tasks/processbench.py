@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from prm.errors import ConfigError
-from prm.records import Solution
 from prm.sources import Source, solutions
+from universalbench.tasks.task import Task
 
 
-def load(source: Source) -> tuple[list[Solution], list[int]]:
+def load(name: str, source: Source) -> Task:
     """Solutions and, for each, the index of the first wrong step (-1: none).
 
     References may be joined through `source.references`; a run with them does not compare with
@@ -16,4 +16,10 @@ def load(source: Source) -> tuple[list[Solution], list[int]]:
     if source.format != "processbench":
         raise ConfigError(f"{source}: kind processbench needs source.format processbench")
     items = list(solutions(source))
-    return items, [item.metadata["first_error"] for item in items]
+    return Task(
+        name=name,
+        kind="processbench",
+        solutions=items,
+        first_errors=[item.metadata["first_error"] for item in items],
+        subsets=[""] * len(items),
+    )

@@ -1,0 +1,252 @@
+"""A predictor on a task: from its scores and its threshold to a row of the results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from prm import metrics
+from prm.zoo.family import ReferenceKind
+from universalbench.calibration import calibrate
+from universalbench.measures import (
+    FIRST_METRICS,
+    HEADLINES,
+    STEP_METRICS,
+    Measure,
+    Scores,
+    measure,
+    measured,
+    step_table,
+    sweep,
+)
+from universalbench.resampling import (
+    by_cluster,
+    clusters,
+    estimate,
+    ranked_draws,
+    sums_estimate,
+)
+from universalbench.results import (
+    Cut,
+    Estimate,
+    Item,
+    ItemScores,
+    Point,
+    PredictorRecord,
+    Row,
+    StepCounts,
+    Sweep,
+)
+from universalbench.slices import slice_all
+from universalbench.thresholds import Chosen, best
+
+POINTS = 101
+"""The most points of a curve."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The items of a task that a predictor is measured on, and what it says of them.
+
+    Attributes:
+        task, kind: of the task.
+        every: all items of the task that enter its metrics.
+        items: those of them that this predictor is measured on.
+        rows: what it says of these.
+        set_aside: how many solutions are left out for the threshold's sake.
+        tuned_on: how many of the problems the threshold was chosen on.
+        cut: the threshold, as this task's row shows it.
+        chosen: the same, with the problems it was chosen on.
+    """
+
+    task: str
+    kind: str
+    every: list[Item]
+    items: list[Item]
+    rows: list[ItemScores]
+    set_aside: int
+    tuned_on: int
+    cut: Cut
+    chosen: Chosen
+
+    @property
+    def scores(self) -> Scores:
+        """One row per item, None where it has no scores."""
+        return [row.scores for row in self.rows]
+
+
+def select(
+    task: str, kind: str, items: Sequence[Item], rows: Sequence[ItemScores], chosen: Chosen
+) -> Measured:
+    """What a predictor with this threshold is measured on.
+
+    Problems on a split's side of choosing are left out of every task, so that no problem is on
+    both sides.
+    """
+    every = [item for item in items if measured(kind, item)]
+    kept = [
+        (item, row)
+        for item, row in zip(items, rows, strict=True)
+        if measured(kind, item) and not chosen.keeps_out(item.problem_key)
+    ]
+    inside = [item for item, _ in kept]
+    tuned = {item.problem_key for item in inside} & chosen.problems
+    cut = chosen.cut
+    if tuned and cut.task == task:
+        cut = replace(cut, source=f"{cut.source} itself")
+    elif tuned:
+        cut = replace(cut, source=f"{cut.source}, sharing {len(tuned)} problems")
+    return Measured(
+        task=task,
+        kind=kind,
+        every=every,
+        items=inside,
+        rows=[row for _, row in kept],
+        set_aside=len(every) - len(kept),
+        tuned_on=len(tuned),
+        cut=cut,
+        chosen=chosen,
+    )
+
+
+def build(
+    name: str,
+    record: PredictorRecord,
+    part: Measured,
+    headline: Measure,
+    details: dict[str, Any] | None,
+    seed: int,
+) -> Row:
+    """The row of a predictor on a task.
+
+    Args:
+        name: the predictor's.
+        record: what gave the scores.
+        part: what is measured; at least one item.
+        headline: the task's headline metric on `part.items`.
+        details: what the benchmark's own evaluation says.
+        seed: of the intervals.
+    """
+    items, scores = part.items, part.scores
+    unscored = [row for row in part.rows if row.scores is None]
+    given = sum(row.told for row in part.rows)
+    labelled = part.kind != "candidates"
+    places = clusters([item.problem_key for item in items])
+    return Row(
+        task=part.task,
+        predictor=name,
+        scores_of=record.id,
+        sees_reference=sees(record, part.rows),
+        references_given=given,
+        threshold=part.cut if labelled else None,
+        solutions=len(items),
+        problems=int(places.max()) + 1,
+        steps=sum(len(item.steps) for item in items),
+        set_aside=part.set_aside,
+        tuned_on=part.tuned_on if labelled else 0,
+        unscored=len(unscored),
+        unscored_reason=(
+            f"solution {unscored[0].solution_id!r}: {unscored[0].reason}" if unscored else None
+        ),
+        abstained_steps=sum(row.abstained for row in part.rows),
+        headline=headline.name,
+        metrics=measure_all(part, headline, seed),
+        counts=_counts(part),
+        sweep=_sweep(part) if labelled else None,
+        calibration=calibrate(items, scores, seed) if labelled else None,
+        slices=(
+            tuple(slice_all(part.kind, part.every, items, scores, part.cut.value, seed))
+            if labelled
+            else ()
+        ),
+        details=details,
+    )
+
+
+def sees(record: PredictorRecord, rows: Sequence[ItemScores]) -> ReferenceKind:
+    """What a predictor was told of the references of these solutions."""
+    return record.reference if any(row.told for row in rows) else "none"
+
+
+def measure_all(part: Measured, headline: Measure, seed: int) -> dict[str, Estimate]:
+    """All metrics of a row by name, the headline first."""
+    places = clusters([item.problem_key for item in part.items])
+    found = [headline]
+    if part.kind != "candidates":
+        names = [*FIRST_METRICS]
+        if part.items[0].wrong is not None:
+            names = [*STEP_METRICS, *names]
+        if len({item.subset for item in part.items}) > 1 or part.kind == "universalbench":
+            names += [
+                f"subset_mean_{name}"
+                for name in ("f1_wrong", "f1_right", "f1_macro", "first_error_f1")
+                if name in names
+            ]
+        found += [measure(name, part.items) for name in names if name != headline.name]
+    values = {}
+    for metric in found:
+        table = by_cluster(metric.table(part.items, part.scores, part.cut.value), places)
+        values[metric.name] = sums_estimate(table, metric.statistic, seed, "0/0 here")
+    if part.kind != "candidates" and part.items[0].wrong is not None:
+        values |= _ranked(part, places, seed)
+    return values
+
+
+def _ranked(part: Measured, places: np.ndarray, seed: int) -> dict[str, Estimate]:
+    """The metrics that look at the order of scores; a step without a score stands above all."""
+    wrong, scores = [], []
+    for item, row in zip(part.items, part.scores, strict=True):
+        wrong += list(item.wrong or ())
+        scores += [np.inf] * len(item.steps) if row is None else list(row)
+    truth, values = np.array(wrong, dtype=bool), np.array(scores, dtype=float)
+    owner = np.repeat(places, [len(item.steps) for item in part.items])
+    areas, precisions = ranked_draws(truth, values, owner, seed)
+    both = truth.any() and not truth.all()
+    area = metrics.auroc(truth, values) if both else np.nan
+    precision = metrics.average_precision(truth, values) if truth.any() else np.nan
+    return {
+        "auroc": estimate(area, areas, "wrong or right steps are absent"),
+        "average_precision": estimate(precision, precisions, "no step is wrong"),
+    }
+
+
+def _counts(part: Measured) -> StepCounts | None:
+    if part.kind == "candidates" or part.items[0].wrong is None:
+        return None
+    sums = step_table(part.items, part.scores, part.cut.value).sum(axis=0)
+    hit, alarm, missed, rest = (int(value) for value in sums)
+    return StepCounts(
+        true_positive=hit, false_positive=alarm, false_negative=missed, true_negative=rest
+    )
+
+
+def _sweep(part: Measured) -> Sweep | None:
+    """The headline metric over thresholds, see `Sweep`; None without any score."""
+    if all(row is None for row in part.scores):
+        return None
+    name = HEADLINES[part.kind]
+    first = part.items[0].wrong is None
+    shown = (
+        ("error_accuracy", "correct_accuracy") if first else ("recall_wrong", "false_alarm_rate")
+    )
+    curves = {}
+    for metric in (name, *shown):
+        cuts, sums = sweep(metric, part.items, part.scores)
+        curves[metric] = measure(metric, part.items).statistic(sums)
+
+    def point(index: int) -> Point:
+        values = {metric: float(values[index]) for metric, values in curves.items()}
+        return Point(
+            threshold=float(cuts[index]),
+            values={metric: None if np.isnan(v) else v for metric, v in values.items()},
+        )
+
+    chosen = np.unique(np.linspace(0, len(cuts) - 1, min(POINTS, len(cuts))).round().astype(int))
+    return Sweep(
+        metric=name,
+        points=tuple(point(int(index)) for index in chosen),
+        oracle=point(best(curves[name])),
+    )
