@@ -65,9 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "doctor":
             from prm.doctor import report
 
-            print(report())
+            print(report(), flush=True)
         elif options.command == "zoo":
-            _zoo(options.words)
+            print(_zoo(options.words), flush=True)
         elif options.command == "run":
             _run_recipe(options.config, options.overrides)
         else:
@@ -83,6 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _run_stage(options.command, stage, config)
     except PRMError as error:
         problem = str(error)
+    except BrokenPipeError:
+        if name not in ("prm", "prm doctor", "prm zoo"):
+            raise  # a stage talks to more than the terminal
+        # Whoever read the text has seen enough (`prm zoo | head`); nothing more can be printed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print(f"\n{name}: interrupted; the same command resumes", file=sys.stderr)
         return 130
@@ -168,7 +174,7 @@ class _KeysAction(argparse.Action):
         self._module = module
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        print(describe(importlib.import_module(self._module).Config))
+        print(describe(importlib.import_module(self._module).Config), flush=True)
         parser.exit()
 
 
@@ -218,19 +224,18 @@ def _run_recipe(path: str, overrides: Sequence[str]) -> None:
         _run_stage(name, stage, config)
 
 
-def _zoo(words: Sequence[str]) -> None:
+def _zoo(words: Sequence[str]) -> str:
     from prm.zoo import convert, listing
 
     if not words:
-        print(listing.overview())
-    elif words[0] == "convert":
+        return listing.overview()
+    if words[0] == "convert":
         if len(words) != 3:
             raise ConfigError("convert takes a folder and a new one: prm zoo convert FOLDER OUT")
-        print(f"{convert.convert(*words[1:])} tensors → {words[2]}")
-    elif len(words) == 1:
-        print(listing.describe(words[0]))
-    else:
-        raise ConfigError(f"one family at a time; {len(words)} were named")
+        return f"{convert.convert(*words[1:])} tensors → {words[2]}"
+    if len(words) == 1:
+        return listing.describe(words[0])
+    raise ConfigError(f"one family at a time; {len(words)} were named")
 
 
 def _quiet_libraries() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -293,6 +294,17 @@ def test_help_of_run(capsys: pytest.CaptureFixture[str]) -> None:
     example = shown.partition("list:\n\n")[2].partition("\n\npositional")[0]
     recipe = config.from_dict(Recipe, yaml.safe_load(example), "help")
     assert [name for name, _, _ in prepare(recipe, "help", MODULES)] == ["annotate", "verify"]
+
+
+@pytest.mark.parametrize("words", [("zoo",), ("bench", "--help")])
+def test_a_reader_that_leaves_is_no_bug(words: tuple[str, ...]) -> None:
+    """As in `prm zoo | head`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "prm", *words]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "Request",
     "Token",
     "load",
+    "missing",
 ]
 
 _INSTALL = {
@@ -69,10 +70,13 @@ def load(config: EngineConfig) -> Engine:
 
         return TransformersEngine(config)
     except ImportError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise EngineError(
-            f"engine {library!r} cannot be imported ({reason}); {_INSTALL[library]}"
-        ) from error
+        raise missing(library, error) from error
+
+
+def missing(library: str, error: ImportError) -> EngineError:
+    """What to raise where a library cannot be imported: says why, and how to install it."""
+    reason = " ".join(str(error).split())[:300]
+    return EngineError(f"engine {library!r} cannot be imported ({reason}); {_INSTALL[library]}")
 
 
 def _check_folder(model: str) -> None:

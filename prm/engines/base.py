@@ -118,6 +118,8 @@ class Completion:
         reasoning: what a server's own parser took out of the text as the model's thinking; empty
             where thinking stands in the text.
         tokens: the text's tokens, where the request asked for alternatives.
+        stopped_at: the stop string that ended the text; empty where none did; None where a server
+            does not tell which of the two it was.
     """
 
     text: str
@@ -127,6 +129,7 @@ class Completion:
     cached_tokens: int = 0
     reasoning: str = ""
     tokens: tuple[Token, ...] = ()
+    stopped_at: str | None = ""
 
 
 class Engine(Protocol):

@@ -131,7 +131,7 @@ class TokenIds:
                 )
                 if _id(name) not in self._special
             ]
-        return _completion(found, choice, choice["text"], tokens=tokens)
+        return _completion(request, found, choice, choice["text"], tokens=tokens)
 
     def _texts(self, others: dict[str, float] | None) -> list[tuple[str, float]]:
         return [(self._text(name), value) for name, value in (others or {}).items()]
@@ -242,6 +242,7 @@ def _read_chat(request: Request, found: Any) -> Completion:
     message = choice["message"]
     told = choice["logprobs"]["content"] or () if request.alternatives else ()
     return _completion(
+        request,
         found,
         choice,
         # Null where all was thinking, or where the model refused.
@@ -258,6 +259,7 @@ def _token(item: Any) -> Token:
 
 
 def _completion(
+    request: Request,
     found: Any,
     choice: Any,
     text: Any,
@@ -280,7 +282,15 @@ def _completion(
         cached_tokens=int(details.get("cached_tokens") or 0),
         reasoning=reasoning,
         tokens=tuple(tokens),
+        stopped_at=_stopped_at(request, choice),
     )
+
+
+def _stopped_at(request: Request, choice: Any) -> str | None:
+    """The stop string; `vllm serve` tells it, or the id of the token that ended the answer."""
+    if "stop_reason" in choice:
+        return choice["stop_reason"] if isinstance(choice["stop_reason"], str) else ""
+    return None if request.stop and choice["finish_reason"] == "stop" else ""
 
 
 def _unwrapped(answer: Completion, stop: tuple[str, ...]) -> Completion:

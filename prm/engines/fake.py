@@ -56,13 +56,14 @@ class ScriptedEngine:
             return Completion(
                 text="", finish_reason=TOO_LONG, prompt_tokens=prompt_tokens, completion_tokens=0
             )
-        text, finish_reason = self._reply(request), "stop"
+        text, finish_reason, stopped_at = self._reply(request), "stop", ""
         words = list(re.finditer(r"\S+", text))
         if len(words) > request.max_tokens:
             text, finish_reason = text[: words[request.max_tokens - 1].end()], "length"
-        stops = [at for stop in request.stop if (at := text.find(stop)) >= 0]
+        stops = [(at, stop) for stop in request.stop if (at := text.find(stop)) >= 0]
         if stops:
-            text, finish_reason = text[: min(stops)], "stop"
+            at, stopped_at = min(stops)
+            text, finish_reason = text[:at], "stop"
         if request.regex is not None and self._constrains and finish_reason == "stop":
             assert re.fullmatch(request.regex, text), f"{text!r} breaks {request.regex!r}"
         return Completion(
@@ -70,4 +71,5 @@ class ScriptedEngine:
             finish_reason=finish_reason,
             prompt_tokens=prompt_tokens,
             completion_tokens=len(text.split()),
+            stopped_at=stopped_at,
         )

@@ -46,6 +46,7 @@ class _Row:
         self.told: list[tuple[list[int], list[float]]] = []
         self.finish_reason: str | None = None
         self.text = ""
+        self.stopped_at = ""
         self.matcher: Any = None
         self.expected: torch.Tensor | None = None
         self.random: torch.Generator | None = None
@@ -127,6 +128,7 @@ class TransformersEngine:
                     prompt_tokens=len(row.prompt),
                     completion_tokens=len(row.tokens),
                     tokens=self._told(row),
+                    stopped_at=row.stopped_at,
                 )
                 for row in group
             ]
@@ -287,13 +289,13 @@ class _Finish(StoppingCriteria):
             row.matcher.accept_token(token)
         if token in self._ends:
             row.finish_reason, row.text = "stop", self._decode(row.tokens[:-1])
-        elif (text := self._stopped(row)) is not None:
-            row.finish_reason, row.text = "stop", text
+        elif (stopped := self._stopped(row)) is not None:
+            row.finish_reason, (row.text, row.stopped_at) = "stop", stopped
         elif len(row.tokens) >= row.limit:
             row.finish_reason, row.text = "length", self._decode(row.tokens)
 
-    def _stopped(self, row: _Row) -> str | None:
-        """The text before the first stop string, once there is one."""
+    def _stopped(self, row: _Row) -> tuple[str, str] | None:
+        """The text before the first stop string, and that string, once there is one."""
         if not row.request.stop:
             return None
         # A token has at least one byte, so the newest stop string lies within this tail.
@@ -302,8 +304,8 @@ class _Finish(StoppingCriteria):
         if not any(stop in tail for stop in row.request.stop):
             return None
         text = self._decode(row.tokens)
-        found = [at for stop in row.request.stop if (at := text.find(stop)) >= 0]
-        return text[: min(found)] if found else None
+        found = [(at, stop) for stop in row.request.stop if (at := text.find(stop)) >= 0]
+        return (text[: min(found)[0]], min(found)[1]) if found else None
 
     def _decode(self, tokens: list[int]) -> str:
         return str(

@@ -6,7 +6,10 @@ vLLM starts a child process, so a script that uses it needs `if __name__ == "__m
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
+from multiprocessing import connection
+from typing import Any
 
 # Read when vLLM is imported. Its own default writes a page for every start.
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -15,21 +18,21 @@ import vllm
 from vllm.exceptions import VLLMError
 from vllm.platforms import current_platform
 from vllm.sampling_params import StructuredOutputsParams
+from vllm.v1.engine.core_client import SyncMPClient
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from prm.engines.base import TOO_LONG, Completion, EngineConfig, Request, Token
 from prm.engines.chat import ChatEncoder
 from prm.errors import EngineError
 
+DIED = "the engine died; run the same command again to resume"
+
 
 class VLLMEngine:
     """Runs `vllm.LLM`.
 
     Args:
-        config: its `options` go to `vllm.LLM`. On a CPU they default to `enforce_eager`
-            (compiling takes longer than it saves) and to prompts in one piece (vLLM 0.32 dies on
-            a sampled request that it reads in parts), and the KV cache to 1 GiB where
-            `VLLM_CPU_KVCACHE_SPACE` is not set.
+        config: its `options` go to `vllm.LLM`, with the defaults of `start`.
 
     Raises:
         EngineError: vLLM cannot load the model.
@@ -38,23 +41,15 @@ class VLLMEngine:
 
     def __init__(self, config: EngineConfig) -> None:
         self.name = config.name
-        options = dict(config.options)
-        if current_platform.is_cpu():
-            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-            options.setdefault("enforce_eager", True)
-            options.setdefault("enable_chunked_prefill", False)
-        try:
-            self._llm = vllm.LLM(
-                model=config.model,
-                revision=config.revision,
-                dtype=config.dtype,  # type: ignore[arg-type]  # checked by vLLM itself
-                max_model_len=config.max_model_len,
-                trust_remote_code=config.trust_remote_code,
-                **options,
-            )
-        except (OSError, ValueError, TypeError, RuntimeError, VLLMError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise EngineError(f"vLLM cannot load {self.name}: {reason}") from error
+        self._llm = start(
+            self.name,
+            config.options,
+            model=config.model,
+            revision=config.revision,
+            dtype=config.dtype,
+            max_model_len=config.max_model_len,
+            trust_remote_code=config.trust_remote_code,
+        )
         self._context: int = self._llm.llm_engine.model_config.max_model_len
         try:
             self._chat = ChatEncoder(self._llm.get_tokenizer(), self.name)
@@ -79,7 +74,7 @@ class VLLMEngine:
                 )
             )
         except EngineDeadError as error:
-            raise EngineError("the engine died; run the same command again to resume") from error
+            raise EngineError(DIED) from error
         return [
             _completions(next(outputs))
             if fit
@@ -98,6 +93,53 @@ class VLLMEngine:
     def close(self) -> None:
         """End vLLM's process, which frees its memory."""
         self._llm.llm_engine.engine_core.shutdown()
+
+
+def start(name: str, options: Mapping[str, Any], **settings: Any) -> vllm.LLM:
+    """Start `vllm.LLM`.
+
+    On a CPU, options default to `enforce_eager` (compiling takes longer than it saves) and to
+    prompts in one piece (vLLM 0.32 dies on a sampled request that it reads in parts), and the KV
+    cache to 1 GiB where `VLLM_CPU_KVCACHE_SPACE` is not set.
+
+    Args:
+        name: of the model, for errors.
+        options: the user's, passed on as they are.
+        settings: further arguments; none of them is in `options`.
+
+    Raises:
+        EngineError: vLLM cannot load the model.
+    """
+    defaults: dict[str, Any] = {}
+    if current_platform.is_cpu():
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+        defaults = {"enforce_eager": True, "enable_chunked_prefill": False}
+    try:
+        llm = vllm.LLM(**(defaults | dict(options)), **settings)
+    except (OSError, ValueError, TypeError, RuntimeError, VLLMError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise EngineError(f"vLLM cannot load {name}: {reason}") from error
+    _watch(llm)
+    return llm
+
+
+def _watch(llm: vllm.LLM) -> None:
+    """Tell whoever waits for an answer that vLLM's process is gone.
+
+    Where that was killed (by the kernel, for memory, say), vLLM 0.32 waits on for its answer.
+    """
+    core: Any = llm.llm_engine.engine_core
+    manager = core.resources.engine_manager if isinstance(core, SyncMPClient) else None
+    if manager is None:  # it runs in this process
+        return
+    resources, sentinels, answers = core.resources, manager.sentinels(), core.outputs_queue
+
+    def wait() -> None:
+        connection.wait(sentinels)
+        resources.engine_dead = True  # before the call that waits ends: the next shall not begin
+        answers.put(EngineDeadError())
+
+    threading.Thread(target=wait, name="vllm-watch", daemon=True).start()
 
 
 def _params(request: Request) -> vllm.SamplingParams:
@@ -124,6 +166,7 @@ def _completions(output: vllm.RequestOutput) -> list[Completion]:
             completion_tokens=len(one.token_ids),
             cached_tokens=output.num_cached_tokens or 0,
             tokens=_tokens(one),
+            stopped_at=one.stop_reason if isinstance(one.stop_reason, str) else "",
         )
         for one in sorted(output.outputs, key=lambda one: one.index)
     ]

@@ -13,26 +13,17 @@ import json
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-from prm import jsonl, metrics
+from prm import jsonl
+from prm.aggregation import AGGREGATIONS, Aggregation, aggregate
 from prm.config import MAY_CHANGE
 from prm.errors import ConfigError, RecordError
-from prm.progress import track
 from prm.records import Failure, Ranking, Solution, StepScores, steps_digest
 from prm.run import Counts, Run, fingerprint
-from prm.search.aggregate import AGGREGATIONS, Aggregation, aggregate
-from prm.search.best_of_n import (
-    clusters,
-    expected_best,
-    expected_majority,
-    expected_oracle,
-)
+from prm.selection import Candidates, measure
 from prm.sources import Source, identify, solutions
-from verify.answers import extract_answer
-from verify.equivalence import equivalent
-from verify.outcomes import outcomes
+from verify.candidates import answered, by_problem
 
 
 @dataclass
@@ -57,20 +48,16 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Candidates:
+class Scored:
     """All candidates of one problem.
 
     Attributes:
         solutions: the candidates.
-        rewards: aggregation → one reward per candidate.
-        groups: the cluster of each final answer, None where there is none.
-        correct: whether each final answer is right; None where a true answer is not known.
+        known: their rewards, and what is known of their final answers.
     """
 
     solutions: list[Solution]
-    rewards: dict[Aggregation, list[float]]
-    groups: list[int | None]
-    correct: list[bool] | None
+    known: Candidates
 
 
 def run(config: Config) -> Counts:
@@ -95,7 +82,7 @@ def run(config: Config) -> Counts:
             problems = _group(kept, scores, config.aggregations)
             rankings = [ranking for problem in problems for ranking in rank(problem)]
             jsonl.write(folder.path("rankings.jsonl"), rankings)
-            results = measure(problems, config.n)
+            results = measure([problem.known for problem in problems], config.n)
             text = json.dumps(results, indent=1, allow_nan=False)
             jsonl.write_text(folder.path("results.json"), text + "\n")
             aside = len(items) - len(kept)
@@ -138,42 +125,38 @@ def _scores(
 
 def _group(
     items: Sequence[Solution], scores: dict[str, StepScores], methods: Sequence[Aggregation]
-) -> list[Candidates]:
-    by_problem: dict[str, list[Solution]] = {}
-    for item in items:
-        by_problem.setdefault(item.problem, []).append(item)
-    return [
-        _candidates(group, scores, methods)
-        for group in track(list(by_problem.values()), "search", "problem")
-    ]
+) -> list[Scored]:
+    judged = answered(items)
+    problems = []
+    for members in by_problem(items):
+        group = [items[index] for index in members]
+        correct = [judged[index].correct for index in members]
+        known = [right for right in correct if right is not None]
+        problems.append(
+            Scored(
+                group,
+                Candidates(
+                    problem=group[0].problem,
+                    rewards={
+                        method: [aggregate(scores[item.id].scores, method) for item in group]
+                        for method in methods
+                    },
+                    groups=[judged[index].group for index in members],
+                    correct=known if len(known) == len(correct) else None,
+                ),
+            )
+        )
+    return problems
 
 
-def _candidates(
-    group: list[Solution], scores: dict[str, StepScores], methods: Sequence[Aggregation]
-) -> Candidates:
-    answers = [extract_answer(item.steps).text for item in group]
-    compared = outcomes(group)
-    known = [item for item in compared if item is not None]
-    return Candidates(
-        solutions=group,
-        rewards={
-            method: [aggregate(scores[item.id].scores, method) for item in group]
-            for method in methods
-        },
-        groups=clusters(answers, lambda a, b: equivalent(a, b).verdict == "equal"),
-        # An answer that cannot be shown equal earns nothing.
-        correct=[item.verdict == "equal" for item in known] if len(known) == len(group) else None,
-    )
-
-
-def rank(problem: Candidates) -> list[Ranking]:
+def rank(problem: Scored) -> list[Ranking]:
     """One ranking per aggregation, and one by majority; ties keep the order given."""
-    votes = [
-        0.0 if group is None else float(problem.groups.count(group)) for group in problem.groups
-    ]
+    groups = list(problem.known.groups)
+    votes = [0.0 if group is None else float(groups.count(group)) for group in groups]
     first = problem.solutions[0]
     rankings = []
-    for method, rewards in [*problem.rewards.items(), ("majority", votes)]:
+    for method, given in [*problem.known.rewards.items(), ("majority", votes)]:
+        rewards = [value for value in given if value is not None]  # all are scored here
         order = sorted(range(len(rewards)), key=rewards.__getitem__, reverse=True)
         rankings.append(
             Ranking(
@@ -185,65 +168,6 @@ def rank(problem: Candidates) -> list[Ranking]:
             )
         )
     return rankings
-
-
-def measure(problems: Sequence[Candidates], numbers: Sequence[int]) -> dict[str, Any]:
-    """Expected accuracy of every method for every N, over the problems with a true answer.
-
-    Returns:
-        `problems` (those with a true answer), `without_answer` (the others), `candidates` (the
-        fewest of any measured problem), and `rows` of method, N, accuracy and its 95 % bootstrap
-        interval over problems, and of the gain over pass@1 with its paired interval: both are of
-        the same resampled problems. An N beyond `candidates` has no row.
-    """
-    judged = [problem for problem in problems if problem.correct is not None]
-    fewest = min((len(problem.solutions) for problem in judged), default=0)
-    single = [_expected(problem, "pass@1", 1) for problem in judged]
-    rows = []
-    for n in sorted({n for n in numbers if n <= fewest}):
-        for method in _methods(judged[0]):
-            values = [_expected(problem, method, n) for problem in judged]
-            gains = [value - before for value, before in zip(values, single, strict=True)]
-            rows.append(
-                {
-                    "method": method,
-                    "n": n,
-                    "accuracy": fmean(values),
-                    "interval": metrics.mean_interval(values),
-                    "gain": fmean(gains),
-                    "gain_interval": metrics.mean_interval(gains),
-                }
-            )
-    return {
-        "problems": len(judged),
-        "without_answer": len(problems) - len(judged),
-        "candidates": fewest,
-        "rows": rows,
-    }
-
-
-def _methods(problem: Candidates) -> list[str]:
-    best = [f"best of N ({name})" for name in problem.rewards]
-    weighted = [f"weighted majority ({name})" for name in problem.rewards]
-    return ["pass@1", *best, "majority", *weighted, "oracle"]
-
-
-def _expected(problem: Candidates, method: str, n: int) -> float:
-    correct = problem.correct
-    assert correct is not None  # measure() keeps only these
-    key = problem.solutions[0].problem  # what makes its candidates one group
-    if method == "pass@1":
-        return fmean(correct)
-    if method == "oracle":
-        return expected_oracle(correct, n)
-    if method == "majority":
-        return expected_majority(problem.groups, correct, n, seed=key)
-    kind, _, name = method.rstrip(")").rpartition(" (")
-    rewards = next(values for known, values in problem.rewards.items() if known == name)
-    if kind == "best of N":
-        return expected_best(rewards, correct, n)
-    weights = [max(reward, 0.0) for reward in rewards]
-    return expected_majority(problem.groups, correct, n, seed=key, weights=weights)
 
 
 def format_results(results: dict[str, Any]) -> str:
