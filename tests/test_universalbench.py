@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import sums
+from page import Page
 
 from prm import jsonl
 from prm.config import load as load_config
@@ -21,9 +21,8 @@ from prm.zoo import aurora
 from universalbench import results, stage
 from universalbench.evaluation import items_of
 from universalbench.predictors import Predictor, PredictorConfig, baseline_scores
-from universalbench.report.page import write_page
 from universalbench.report.table import format_table
-from universalbench.results import Results, Row, Sampling
+from universalbench.results import Results, Row
 from universalbench.tasks import TaskConfig, load
 from universalbench.thresholds import Labelled, choose, tune
 
@@ -367,8 +366,7 @@ def test_an_unscored_error_is_missed(processbench, full, forgetful, tmp_path, ca
     assert sum(part.steps for part in steps.calibration.bins) == 6
     note = "m: 1 not scored, counted as missed (solution 'p-0': 600 tokens)"
     assert capsys.readouterr().out.splitlines().count(note) == 2
-    page = Page()
-    page.feed((tmp_path / "run" / "report.html").read_text())
+    page = Page((tmp_path / "run" / "report.html").read_text())
     assert page.text.count(note) == 2
 
 
@@ -465,95 +463,6 @@ def test_golden_table(processbench, full, annotations, tmp_path, capsys):
     ]
     bench(tmp_path / "run", [processbench, full], *predictors)
     assert capsys.readouterr().out == GOLDEN.read_text()
-
-
-class Page(HTMLParser):
-    """Checks that elements close in order; gathers text and table cells."""
-
-    VOID = ("meta", "link", "br")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.text: list[str] = []
-        self.cells: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag == "td":
-            self.cells.append("")
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_endtag(self, tag):
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] == "td":
-            self.cells[-1] += data
-        self.text.append(data)
-
-
-def test_the_page_is_sound_and_shows_names_as_text(processbench, full, annotations, tmp_path):
-    evil = "<script>alert(1)</script> & \"'"
-    processbench.name = "<b>task</b>"
-    found = bench(
-        tmp_path / "run",
-        [processbench, full],
-        PredictorConfig(evil, baseline="first_wrong"),
-        PredictorConfig("votes", annotations=str(annotations), threshold=0.75),
-    )
-    html = (tmp_path / "run" / "report.html").read_text()
-    page = Page()
-    page.feed(html)
-    page.close()
-    assert page.open == []
-    assert not {"script", "b"} & set(page.tags)
-    assert page.tags.count("table") == page.tags.count("svg") == 2
-    assert page.tags.count("rect") == 4
-    assert page.cells.count(evil) == 2
-    assert any(text.startswith("<b>task</b> (processbench): 4 solutions") for text in page.text)
-    # Self-contained: nothing is fetched from anywhere.
-    assert not [value for name, value in page.attributes if name in ("src", "href")]
-    shown = {row.predictor: row for row in found.rows if row.task == "full"}
-    low, high = shown["votes"].metrics["f1_wrong"].interval
-    assert f"85.7 [{100 * low:.1f}, {100 * high:.1f}]" in page.cells
-
-
-def test_long_names_are_cut_in_the_chart_alone(processbench, tmp_path):
-    name = "a predictor with a name that is far too long for a chart"
-    bench(tmp_path / "run", [processbench], PredictorConfig(name, baseline="first_wrong"))
-    page = Page()
-    page.feed((tmp_path / "run" / "report.html").read_text())
-    assert page.open == []
-    assert page.cells[0] == name
-    assert name in page.text  # the label's title
-    assert name[:33] + "…" in page.text
-
-
-def test_a_page_without_rows(tmp_path):
-    nothing = Results(
-        tasks=(),
-        rows=(),
-        comparisons=(),
-        predictors=(),
-        definitions={},
-        sampling=Sampling(seed=0, draws=1, permutations=1),
-        versions={},
-    )
-    write_page(tmp_path / "empty.html", nothing)
-    page = Page()
-    page.feed((tmp_path / "empty.html").read_text())
-    assert page.open == []
-    assert "table" not in page.tags
 
 
 @pytest.mark.data

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from prm.aggregation import Aggregation
 from universalbench.report import plots
-from universalbench.report.grid import Cell, Grid, count, percent, words
+from universalbench.report.grid import Cell, Grid, count, percent, threshold, words
 from universalbench.report.plots import Levels, Line
 from universalbench.report.runs import Entry, TaskReport
 from universalbench.results import Bin, Point, Sweep
@@ -104,8 +104,8 @@ def _threshold(task: TaskReport, number: int, entry: Entry, sweep: Sweep) -> Fig
         title=entry.name,
         svg=svg,
         words=f"{sweep.metric} of {entry.name} over thresholds: {percent(value)} per cent at "
-        f"{cut.value:.4g}, which is in use; at best {percent(best.values[sweep.metric])} at "
-        f"{best.threshold:.4g}",
+        f"{threshold(cut.value)}, which is in use; at best {percent(best.values[sweep.metric])} at "
+        f"{threshold(best.threshold)}",
         legend=[],
         numbers=_points(entry.name, sweep.points, best),
     )
@@ -118,7 +118,7 @@ def _points(name: str, found: Sequence[Point], best: Point) -> Grid:
         columns=["threshold", *metrics],
         rows=[
             [
-                Cell(f"{point.threshold:.4g}"),
+                Cell(threshold(point.threshold)),
                 *(Cell(percent(point.values[metric])) for metric in metrics),
             ]
             for point in [*found, best]

@@ -4,12 +4,12 @@ Scores of different predictors lie on different scales, so what is compared is h
 score lies on its side of the threshold, among the predictor's own scores: its *margin*, from -1
 (called wrong, no score is lower) to 1 (called right, none is higher).
 
-| task             | two predictors differ by               | a predictor and the truth differ by      |
-|------------------|----------------------------------------|------------------------------------------|
-| with step labels | their margins at a step that only one  | the margin at a step that is called what |
-|                  | of them calls wrong                    | it is not                                |
-| candidates       | the ranks of their rewards             | the rank of a wrong answer's reward, or  |
-|                  |                                        | what a right answer's lacks to the top   |
+| task             | two predictors differ by              | a predictor and the truth differ by   |
+|------------------|---------------------------------------|---------------------------------------|
+| with step labels | their margins at a step that only one | the margin at a step that is called   |
+|                  | of them calls wrong                   | what it is not                        |
+| candidates       | the ranks of their rewards            | the rank of a wrong answer's reward,  |
+|                  |                                       | what a right answer's lacks to the top|
 """
 
 from __future__ import annotations
@@ -154,7 +154,9 @@ class _View:
         self.reasons = [row.reason if row else None for row in rows]
         self.scores = [row.scores if row else None for row in rows]
         known = [row for row in self.scores if row is not None]
-        every = np.sort(np.concatenate([np.asarray(row) for row in known])) if known else np.zeros(0)
+        every = (
+            np.sort(np.concatenate([np.asarray(row) for row in known])) if known else np.zeros(0)
+        )
         self.margins = [
             None if row is None else _margins(np.asarray(row), every, self.cut)
             for row in self.scores

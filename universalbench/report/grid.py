@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from universalbench.results import Estimate
+from universalbench.results import Comparison, Estimate
 
 NONE = "–"
 """What stands where there is no value."""
@@ -57,6 +58,11 @@ def percent(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.1f}"
 
 
+def threshold(value: float) -> str:
+    """A threshold; the least number above 0, which parts 0 from all others, in words."""
+    return "above 0" if 0 < value < sys.float_info.min else f"{value:.4g}"
+
+
 def points(value: float | None) -> str:
     """A difference of shares in points, with its sign; one that rounds to 0 has none."""
     if value is None:
@@ -86,6 +92,12 @@ def estimated(estimate: Estimate, kind: str = "", drawn: bool = False) -> Cell:
         low, high = estimate.interval or (estimate.value, estimate.value)
         span = low, estimate.value, high
     return Cell(percent(estimate.value), interval(estimate), kind, span)
+
+
+def tied(pair: Comparison) -> bool:
+    """Whether two predictors cannot be told apart: the interval holds 0, or there is none."""
+    found = pair.difference.interval
+    return found is None or found[0] <= 0 <= found[1]
 
 
 def p_value(value: float | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from universalbench.report import tables
+from universalbench.report import details, made, tables
 from universalbench.report.grid import Grid, escape, markdown
 from universalbench.report.runs import BenchRun, TaskReport
 from universalbench.report.table import heading
@@ -18,8 +18,8 @@ def render(runs: Sequence[BenchRun], tasks: Sequence[TaskReport]) -> str:
 def _parts(runs: Sequence[BenchRun], tasks: Sequence[TaskReport]) -> Iterator[str]:
     yield "# Step benchmarks\n"
     yield (
-        "Values are in per cent, brackets are 95 % bootstrap intervals over problems. A step counts "
-        "as wrong where its score lies below the threshold.\n"
+        "Values are in per cent, brackets are 95 % bootstrap intervals over problems. A step "
+        "counts as wrong where its score lies below the threshold.\n"
     )
     kinds: set[str] = set()
     for task in tasks:
@@ -32,13 +32,13 @@ def _parts(runs: Sequence[BenchRun], tasks: Sequence[TaskReport]) -> Iterator[st
         yield from _grids(
             [
                 tables.differences(task),
-                *tables.classes(task)[:1],
-                *tables.choices(task),
+                *details.classes(task)[:1],
+                *details.choices(task),
                 *tables.slices(task),
             ]
         )
     yield "## How it was made\n"
-    yield from _grids([tables.made(runs), tables.predictors(runs)])
+    yield from _grids([made.made(runs), made.predictors(runs), made.digests(tasks)])
 
 
 def _grids(grids: Sequence[Grid | None]) -> Iterator[str]:

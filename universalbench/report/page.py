@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prm import html, jsonl
-from universalbench.report import tables
+from universalbench.report import details, made, tables
 from universalbench.report.curves import Group, groups
 from universalbench.report.examples import Example, worst
 from universalbench.report.grid import Grid
@@ -27,7 +27,6 @@ class TaskView:
     Attributes:
         name, kind, heading: of the task.
         headline: its headline metric, and what that is.
-        digest: of its items.
         results: the table of predictors.
         metrics: all metrics.
         published: what others measured of the benchmark; with the first task of its kind.
@@ -44,7 +43,6 @@ class TaskView:
     kind: str
     heading: str
     headline: tuple[str, str]
-    digest: str
     results: Grid
     metrics: Grid
     published: Grid | None
@@ -75,12 +73,12 @@ def render(runs: Sequence[BenchRun], tasks: Sequence[TaskReport], examples: int)
         "universalbench",
         runs=runs,
         tasks=list(_views(runs, tasks, examples)),
-        made=tables.made(runs),
-        predictors=tables.predictors(runs),
+        made=made.made(runs),
+        predictors=made.predictors(runs),
+        digests=made.digests(tasks),
         definitions=_definitions(runs, tasks),
         configurations=[
-            (run.name, json.dumps(run.results.config, indent=1, ensure_ascii=False))
-            for run in runs
+            (run.name, json.dumps(run.results.config, indent=1, ensure_ascii=False)) for run in runs
         ],
         small=SMALL,
     )
@@ -99,13 +97,12 @@ def _views(
             kind=task.record.kind,
             heading=heading(task.record),
             headline=(name, definitions.get(name, "")),
-            digest=task.record.digest,
             results=tables.headline(task),
             metrics=tables.metrics(task),
             published=None if task.record.kind in kinds else tables.figures(task),
             differences=tables.differences(task),
-            classes=tables.classes(task),
-            choices=tables.choices(task),
+            classes=details.classes(task),
+            choices=details.choices(task),
             groups=groups(task),
             slices=tables.slices(task),
             apart=apart,

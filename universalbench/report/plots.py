@@ -11,12 +11,13 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 from xml.etree import ElementTree
 
+from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from markupsafe import Markup
 
 COLOURS = 6
 """How many colours of series the page knows: `--s0`, `--s1`, …"""
@@ -36,7 +37,7 @@ _VARIABLES = {
     _PAPER: "var(--paper)",
 } | {colour: f"var(--s{number})" for number, colour in enumerate(_SERIES)}
 
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -113,7 +114,9 @@ def over_thresholds(
     return done[0]
 
 
-def square(lines: Sequence[Line], names: tuple[str, str], diagonal: tuple[int, int], key: str) -> Markup:
+def square(
+    lines: Sequence[Line], names: tuple[str, str], diagonal: tuple[int, int], key: str
+) -> Markup:
     """Two shares in per cent against each other.
 
     Args:
@@ -261,7 +264,12 @@ def _inline(text: bytes) -> Markup:
     root.attrib.clear()
     width = 1.3 * float(view.split()[2])
     root.attrib.update(
-        {"class": "plot", "viewBox": view, "aria-hidden": "true", "style": f"max-width: {width:.0f}px"}
+        {
+            "class": "plot",
+            "viewBox": view,
+            "aria-hidden": "true",
+            "style": f"max-width: {width:.0f}px",
+        }
     )
     _flatten(root)
     return Markup(ElementTree.tostring(root, encoding="unicode"))

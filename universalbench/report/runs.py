@@ -133,8 +133,8 @@ def _read(folder: Path, name: str, finished: bool) -> BenchRun:
     for item in jsonl.read(folder / "items.jsonl", Item):
         items.setdefault(item.task, []).append(item)
     scores: dict[tuple[str, str], list[ItemScores]] = {}
-    for row in jsonl.read(folder / "scores.jsonl", ItemScores):
-        scores.setdefault((row.predictor, row.task), []).append(row)
+    for said in jsonl.read(folder / "scores.jsonl", ItemScores):
+        scores.setdefault((said.predictor, said.task), []).append(said)
     for task in found.tasks:
         if results.digest(items[task.name]) != task.digest:
             raise RecordError(
@@ -299,9 +299,7 @@ def _require_same(name: str, one: BenchRun, other: BenchRun) -> None:
     )
 
 
-def _difference(
-    one: list[Item], other: list[Item], before: TaskRecord, after: TaskRecord
-) -> str:
+def _difference(one: list[Item], other: list[Item], before: TaskRecord, after: TaskRecord) -> str:
     if before.kind != after.kind:
         return f"kind {before.kind} and {after.kind}"
     ids = [{item.solution_id: item for item in items} for items in (one, other)]

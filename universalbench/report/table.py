@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from universalbench.results import Estimate, Results, Row, TaskRecord
+from collections.abc import Sequence
+
+from universalbench.report.grid import NONE, interval, percent, threshold, tied
+from universalbench.results import Comparison, Estimate, Results, Row, TaskRecord
 
 COLUMNS: dict[str, list[tuple[str, str]]] = {
     "processbench": [
@@ -36,7 +39,11 @@ COLUMNS: dict[str, list[tuple[str, str]]] = {
 def format_table(results: Results) -> str:
     """One block per task, one line per predictor, percentages with 95 % intervals."""
     return "\n\n".join(
-        _block(task, [row for row in results.rows if row.task == task.name])
+        _block(
+            task,
+            [row for row in results.rows if row.task == task.name],
+            [pair for pair in results.comparisons if pair.task == task.name],
+        )
         for task in results.tasks
     )
 
@@ -57,12 +64,12 @@ def cells(task: TaskRecord, row: Row) -> list[str]:
     numbers = [
         _with_interval(row.metrics[metric])
         if metric == row.headline
-        else _percent(row.metrics[metric].value)
+        else percent(row.metrics[metric].value)
         for _, metric in COLUMNS[task.kind]
     ]
     if row.threshold is None:
-        return [row.predictor, *numbers, "–", "none needed"]
-    return [row.predictor, *numbers, f"{row.threshold.value:.4g}", row.threshold.source]
+        return [row.predictor, *numbers, NONE, "none needed"]
+    return [row.predictor, *numbers, threshold(row.threshold.value), row.threshold.source]
 
 
 def columns(task: TaskRecord) -> list[str]:
@@ -70,9 +77,16 @@ def columns(task: TaskRecord) -> list[str]:
     return ["predictor", *(name for name, _ in COLUMNS[task.kind]), "threshold", "chosen on"]
 
 
-def notes(rows: list[Row]) -> list[str]:
-    """What to know of the rows of a task: who could not score what, who is measured on less."""
+def notes(rows: Sequence[Row], pairs: Sequence[Comparison]) -> list[str]:
+    """What to know of the rows of a task: who was told of references, who could not score what, who
+    is measured on less, and who cannot be told apart."""
     found = [
+        f"{row.predictor}: told of references ({row.sees_reference}) on {row.references_given} "
+        f"of {row.solutions}"
+        for row in rows
+        if row.sees_reference != "none"
+    ]
+    found += [
         f"{row.predictor}: {row.unscored} not scored, counted as missed ({row.unscored_reason})"
         for row in rows
         if row.unscored
@@ -83,14 +97,17 @@ def notes(rows: list[Row]) -> list[str]:
         for row in rows
         if row.set_aside
     ]
+    alike = [f"{pair.one} and {pair.other}" for pair in pairs if tied(pair)]
+    if alike:
+        found.append(f"cannot be told apart (95 %): {'; '.join(alike)}")
     return found
 
 
-def _block(task: TaskRecord, rows: list[Row]) -> str:
+def _block(task: TaskRecord, rows: Sequence[Row], pairs: Sequence[Comparison]) -> str:
     lines = [columns(task), *(cells(task, row) for row in rows)]
     widths = [max(len(line[index]) for line in lines) for index in range(len(lines[0]))]
     text = ["  ".join(_pad(line, widths)) for line in lines]
-    return "\n".join([heading(task), *(line.rstrip() for line in text), *notes(rows)])
+    return "\n".join([heading(task), *(line.rstrip() for line in text), *notes(rows, pairs)])
 
 
 def _pad(line: list[str], widths: list[int]) -> list[str]:
@@ -102,13 +119,6 @@ def _pad(line: list[str], widths: list[int]) -> list[str]:
     ]
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
-
-
 def _with_interval(metric: Estimate) -> str:
-    text = _percent(metric.value)
-    if metric.interval is None:
-        return text
-    low, high = metric.interval
-    return f"{text} [{_percent(low)}, {_percent(high)}]"
+    text = percent(metric.value)
+    return text if metric.interval is None else f"{text} {interval(metric)}"

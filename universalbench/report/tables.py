@@ -1,4 +1,4 @@
-"""What a report says in tables; a page and a Markdown file show the same ones."""
+"""What a report says of a task in tables; a page and a Markdown file show the same ones."""
 
 from __future__ import annotations
 
@@ -14,17 +14,14 @@ from universalbench.report.grid import (
     estimated,
     interval,
     p_value,
-    percent,
     points,
+    threshold,
+    tied,
     words,
 )
-from universalbench.report.runs import BenchRun, Entry, TaskReport
+from universalbench.report.runs import Entry, TaskReport
 from universalbench.report.table import COLUMNS
 from universalbench.results import Comparison, Slice
-from universalbench.tasks.prmbench import CATEGORIES
-
-UNDEFINED = -1.0
-"""What PRMBench's own evaluation gives where a metric is 0/0."""
 
 BY = {
     "generator": "policy",
@@ -52,7 +49,7 @@ def headline(task: TaskReport) -> Grid:
             *(_subset(entry, name) for name in subsets),
             *_threshold(entry),
             Cell(count(entry.row.solutions), f"{count(entry.row.problems)} problems"),
-            Cell(count(entry.row.unscored), entry.row.unscored_reason or ""),
+            Cell(count(entry.row.unscored)),
             *_cost(entry),
         ]
         for entry in task.entries
@@ -88,7 +85,7 @@ def _threshold(entry: Entry) -> tuple[Cell, Cell]:
     if cut is None:
         return Cell(NONE), words("none needed")
     number = "" if cut.solutions is None else f"{count(cut.solutions)} solutions"
-    return Cell(f"{cut.value:.4g}"), words(cut.source, number)
+    return Cell(threshold(cut.value)), words(cut.source, number)
 
 
 def _subset(entry: Entry, name: str) -> Cell:
@@ -124,7 +121,8 @@ def _notes(task: TaskReport) -> Iterator[str]:
             )
         if row.unscored:
             yield (
-                f"{entry.name}: {count(row.unscored)} solutions have no scores and count as misses."
+                f"{entry.name}: {count(row.unscored)} not scored, counted as missed "
+                f"({row.unscored_reason})"
             )
         if row.abstained_steps:
             yield (
@@ -147,7 +145,9 @@ def metrics(task: TaskReport) -> Grid:
     ]
     calibrated = [entry.row.calibration for entry in task.entries]
     for name in ("ece", "brier"):
-        if any(found is not None and getattr(found, name).value is not None for found in calibrated):
+        if any(
+            found is not None and getattr(found, name).value is not None for found in calibrated
+        ):
             rows.append(
                 [
                     words(name),
@@ -197,10 +197,7 @@ def differences(task: TaskReport) -> Grid | None:
         return None
     names = [entry.name for entry in task.entries]
     pairs = {(item.one, item.other): item for item in task.comparisons}
-    rows = [
-        [words(one), *(_pair(pairs, one, other) for other in names)]
-        for one in names
-    ]
+    rows = [[words(one), *(_pair(pairs, one, other) for other in names)] for one in names]
     return Grid(
         caption=f"Row less column on {task.record.name}: {task.record.headline}, in points, with "
         "paired 95 % intervals and p-values after Holm's correction",
@@ -221,12 +218,6 @@ def _marks(pairs: Sequence[Comparison]) -> Iterator[str]:
             "Two predictors are compared on the solutions that both are measured on; where that "
             "is not all of them, the cell says on how many."
         )
-
-
-def tied(pair: Comparison) -> bool:
-    """Whether two predictors cannot be told apart: the interval holds 0, or there is none."""
-    found = pair.difference.interval
-    return found is None or found[0] <= 0 <= found[1]
 
 
 def _pair(pairs: dict[tuple[str, str], Comparison], one: str, other: str) -> Cell:
@@ -287,163 +278,3 @@ def _slices(task: TaskReport, by: str, parts: dict[str, dict[str, Slice]]) -> Gr
 
 def _sliced(item: Slice) -> Cell:
     return estimated(item.estimate, kind="few" if item.small else "")
-
-
-def classes(task: TaskReport) -> list[Grid]:
-    """PRMBench's own evaluation: PRMScores by class, and all its metrics of every predictor."""
-    if task.record.kind != "prmbench":
-        return []
-    members = {name: category for category, names in CATEGORIES.items() for name in names}
-    found = {entry.name: entry.row.details or {} for entry in task.entries}
-    order = [*members, *(n for n in _union(found, "classes") if n not in members)]
-    there = [name for name in order if name in _union(found, "classes")]
-    score = Grid(
-        caption=f"PRMScore by class of error on {task.record.name}, in per cent",
-        columns=["class", "category", *found],
-        rows=[
-            [
-                words(name),
-                words(members.get(name, "")),
-                *(_theirs(item["classes"].get(name, {}).get("prm_score")) for item in found.values()),
-            ]
-            for name in there
-            if name != "correct"
-        ]
-        + [
-            [
-                words(f"mean of {name}"),
-                words(name),
-                *(_theirs(item["categories"].get(name)) for item in found.values()),
-            ]
-            for name in _union(found, "categories")
-        ]
-        + [[words("all steps"), words(""), *(_theirs(i["total"]["prm_score"]) for i in found.values())]],
-        notes=(
-            "As PRMBench's authors compute it: the mean of F1 and negative F1 (F1 alone for "
-            "multi_solutions, which has no wrong step), positive is right, a part that is 0/0 "
-            f"enters as -1, solutions without scores are left out. {NONE} stands for -1, 0/0.",
-        ),
-    )
-    return [score, *(_every(name, item, there) for name, item in found.items())]
-
-
-def _every(name: str, item: dict, there: Sequence[str]) -> Grid:
-    metrics = list(item["total"])
-    return Grid(
-        caption=f"PRMBench's metrics of {name}, in per cent",
-        columns=["class", *metrics],
-        rows=[
-            [words(label), *(_theirs(values.get(metric)) for metric in metrics)]
-            for label, values in [
-                *((label, item["classes"].get(label, {})) for label in there),
-                ("all steps", item["total"]),
-            ]
-        ],
-    )
-
-
-def _union(found: dict[str, dict], part: str) -> list[str]:
-    return list(dict.fromkeys(name for item in found.values() for name in item.get(part, {})))
-
-
-def _theirs(value: float | None) -> Cell:
-    return Cell(percent(None if value == UNDEFINED else value))
-
-
-def choices(task: TaskReport) -> list[Grid]:
-    """How well each predictor chooses among candidates, by method and number of them."""
-    if task.record.kind != "candidates":
-        return []
-    grids = []
-    for entry in task.entries:
-        rows = (entry.row.details or {}).get("rows", [])
-        numbers = sorted({row["n"] for row in rows})
-        cells = {
-            (row["method"], row["n"]): Cell(
-                percent(row["accuracy"]), _span(row["interval"], percent)
-            )
-            for row in rows
-        }
-        last = {row["method"]: row for row in rows if row["n"] == numbers[-1]}
-        grids.append(
-            Grid(
-                caption=f"Right answers that {entry.name} chooses out of N candidates, in per cent, "
-                f"and the gain over one at random at N = {numbers[-1] if numbers else 0}, in "
-                "points, with 95 % intervals",
-                columns=["method", *(f"N = {number}" for number in numbers), "gain"],
-                rows=[
-                    [
-                        words(method),
-                        *(cells.get((method, number), Cell(NONE)) for number in numbers),
-                        Cell(points(row["gain"]), _span(row["gain_interval"], points)),
-                    ]
-                    for method, row in last.items()
-                ],
-            )
-        )
-    return grids
-
-
-def _span(held: Sequence[float], show) -> str:
-    return f"[{show(held[0])}, {show(held[1])}]"
-
-
-def predictors(runs: Sequence[BenchRun]) -> Grid:
-    """What gave the scores."""
-    return Grid(
-        caption="What gave the scores",
-        columns=["scores of", "run", "kind", "model", "family", "told", "declared threshold",
-                 "revision", "fingerprint", "format"],
-        rows=[
-            [
-                words(item.id),
-                words(run.name),
-                words(item.kind),
-                words(item.model),
-                words(item.family or NONE),
-                words({"none": "nothing"}.get(item.reference, item.reference)),
-                words(NONE if item.declared is None else f"{item.declared.value:.4g}",
-                      "" if item.declared is None else item.declared.split),
-                words(item.revision or NONE),
-                words(_hash(item.fingerprint)),
-                words(_hash(item.format)),
-            ]
-            for run in runs
-            for item in run.results.predictors
-        ],
-        notes=(
-            "The fingerprint is of a checkpoint's files or of the annotations; the format is of "
-            "what the checkpoint is shown of a fixed solution.",
-        ),
-    )  # fmt: skip
-
-
-def made(runs: Sequence[BenchRun]) -> Grid:
-    """How the runs were made, a run a column."""
-    names = list(dict.fromkeys(name for run in runs for name in run.results.versions))
-    rows = [
-        [words("folder"), *(words(run.folder) for run in runs)],
-        [words("began"), *(words(run.record.get("started", NONE)) for run in runs)],
-        [words("ended"), *(words(run.record.get("finished", NONE)) for run in runs)],
-        [words("seed"), *(words(str(run.results.sampling.seed)) for run in runs)],
-        [words("bootstrap draws"), *(words(count(run.results.sampling.draws)) for run in runs)],
-        [words("exchanges"), *(words(count(run.results.sampling.permutations)) for run in runs)],
-    ]
-    rows += [
-        [words(name), *(words(run.results.versions.get(name, NONE)) for run in runs)]
-        for name in names
-    ]
-    inputs = list(dict.fromkeys(name for run in runs for name in run.record.get("inputs", {})))
-    rows += [
-        [words(name, "hash of the input"),
-         *(words(_hash(run.record.get("inputs", {}).get(name))) for run in runs)]
-        for name in inputs
-    ]  # fmt: skip
-    return Grid("How the runs were made", ["", *(run.name for run in runs)], rows)
-
-
-def _hash(text: str | None) -> str:
-    """The beginning of a hash; a Hub id's stands as it is."""
-    if text is None:
-        return NONE
-    return f"{text[:16]}…" if len(text) == 64 and " " not in text else text
