@@ -38,11 +38,11 @@ TOLERANCE = 1e-5
 REFERENCE = "3 * 12 = 36\n36 - 5 = 31\n#### 31"
 
 
+SIZES = {"max_position_embeddings": 2048}
+
+
 def stock(kind: str, tokenizer: Callable[[], Any]) -> Callable[[Path], Path]:
     return lambda folder: published.write_stock(folder, kind, tokenizer(), **SIZES)
-
-
-SIZES = {"max_position_embeddings": 2048}
 
 
 def write_aurora(folder: Path) -> Path:
@@ -145,7 +145,7 @@ def on_vllm(config: ScorerConfig, batches: list[list[Solution]], context: int | 
     return ran
 
 
-def alone(family: str) -> None:
+def alone() -> None:
     """Keep engines inside this process, on one thread."""
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     torch.set_num_threads(1)
@@ -155,7 +155,7 @@ def alone(family: str) -> None:
 def vllm() -> Iterator[Callable[..., Ran]]:
     pytest.importorskip("vllm")
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn, initializer=alone, initargs=("",)) as child:
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=alone) as child:
         yield lambda *args, **keys: child.submit(on_vllm, *args, **keys).result(timeout=240)
 
 
@@ -321,7 +321,7 @@ def test_an_engine_of_its_own_process_that_dies(checkpoint: Callable[[str], Path
         [process] = set(multiprocessing.active_children()) - before
         with ThreadPoolExecutor(1) as thread:
             asked = thread.submit(scorer.score_each, LENGTHS * 500)
-            while not scorer._llm.llm_engine.has_unfinished_requests():
+            while not (asked.done() or scorer._llm.llm_engine.has_unfinished_requests()):
                 time.sleep(0.01)
             process.kill()
             with pytest.raises(EngineError, match="the engine died; run the same command again"):

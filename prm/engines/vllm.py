@@ -20,12 +20,15 @@ from vllm.platforms import current_platform
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.v1.engine.core_client import SyncMPClient
 from vllm.v1.engine.exceptions import EngineDeadError
+from zmq import ZMQError
 
 from prm.engines.base import TOO_LONG, Completion, EngineConfig, Request, Token
 from prm.engines.chat import ChatEncoder
 from prm.errors import EngineError
 
 DIED = "the engine died; run the same command again to resume"
+DEATHS = (EngineDeadError, ZMQError)
+"""What vLLM raises when its process is gone; the latter where that happens while it is sent to."""
 
 
 class VLLMEngine:
@@ -73,7 +76,7 @@ class VLLMEngine:
                     use_tqdm=False,
                 )
             )
-        except EngineDeadError as error:
+        except DEATHS as error:
             raise EngineError(DIED) from error
         return [
             _completions(next(outputs))

@@ -24,7 +24,11 @@ from typing import Any, Final
 
 import torch
 
-from prm.engines.vllm import DIED, start  # before vLLM itself: it sets what vLLM reads on import
+from prm.engines.vllm import (  # before vLLM itself: it sets what vLLM reads on import
+    DEATHS,
+    DIED,
+    start,
+)
 
 # isort: split
 from safetensors import SafetensorError
@@ -33,7 +37,6 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from vllm import PoolingParams, PoolingRequestOutput, TokensPrompt
 from vllm.config import PoolerConfig
 from vllm.exceptions import VLLMClientError
-from vllm.v1.engine.exceptions import EngineDeadError
 
 from prm.errors import CheckpointError, ConfigError, EngineError
 from prm.records import Failure, Solution, StepScores
@@ -156,7 +159,7 @@ class VLLMScorer:
                     use_tqdm=False,
                 )
             )
-        except EngineDeadError as error:
+        except DEATHS as error:
             raise EngineError(DIED) from error
         except (VLLMClientError, ValueError) as error:
             # It refuses all for one; the others shall have their scores.
