@@ -27,9 +27,12 @@ from prm import config as configuration
 from prm.errors import CheckpointError, ConfigError
 from prm.records import Failure, Solution, StepScores, steps_digest
 from prm.render import RenderSettings
-from prm.score import ScorerConfig, TransformersScorer
+from prm.scorers import ScorerConfig
+from prm.scorers import load as load_scorer
 from prm.serve import stage
 from prm.serve.app import make_app
+from prm.serve.desk import Desk
+from prm.serve.logs import JSONFormatter
 from prm.serve.schemas import Limits
 from prm.train.scratch import ScratchConfig, make_model, make_tokenizer
 from prm.zoo.aurora import Declaration, write_declaration
@@ -88,7 +91,7 @@ class SlowScorer(LengthScorer):
 
 
 def client(scorer: Any = None, *, key: str | None = None, **limits: int) -> TestClient:
-    return TestClient(make_app(scorer or LengthScorer(), Limits(**limits), key))
+    return TestClient(make_app(Desk(scorer or LengthScorer(), Limits(**limits)), key))
 
 
 def item(*steps: str, **more: Any) -> dict[str, Any]:
@@ -106,6 +109,11 @@ def refusal(response: httpx.Response, status: int, where: str) -> str:
     return str(error["message"])
 
 
+def result(**fields: Any) -> dict[str, Any]:
+    blank = dict.fromkeys(("id", "steps", "scores", "reward", "error"))
+    return {**blank, "status": "error" if "error" in fields else "ok", **fields}
+
+
 # Scores
 
 
@@ -115,8 +123,8 @@ def test_scores_one_per_step_and_the_reward() -> None:
     assert answer == {
         "model": "length",
         "results": [
-            {"id": "first", "status": "ok", "scores": [0.5, 0.25], "reward": 0.25, "error": None},
-            {"id": None, "status": "ok", "scores": [1.0], "reward": 1.0, "error": None},
+            result(id="first", scores=[0.5, 0.25], reward=0.25),
+            result(scores=[1.0], reward=1.0),
         ],
     }
 
@@ -151,13 +159,7 @@ def test_an_unscorable_item_does_not_harm_its_neighbours() -> None:
     assert response.status_code == 200
     first, second, third = response.json()["results"]
     assert (first["reward"], third["reward"]) == (1.0, 0.5)
-    assert second == {
-        "id": "x",
-        "status": "error",
-        "scores": None,
-        "reward": None,
-        "error": "too many tokens",
-    }
+    assert second == result(id="x", error="too many tokens")
 
 
 def test_a_partial_score_is_an_error() -> None:
@@ -203,8 +205,8 @@ def test_rerank_takes_all_kinds_of_documents_and_sorts() -> None:
 
 def test_rerank_separates_the_steps_of_a_text() -> None:
     body = {"query": "q", "documents": ["ab\n\nabcd\n\na"], "aggregation": "last"}
-    (result,) = client().post("/v1/rerank", json=body).json()["results"]
-    assert result == {"index": 0, "relevance_score": 1.0, "scores": [0.5, 0.25, 1.0]}
+    (found,) = client().post("/v1/rerank", json=body).json()["results"]
+    assert found == {"index": 0, "relevance_score": 1.0, "scores": [0.5, 0.25, 1.0]}
 
 
 def test_rerank_top_n() -> None:
@@ -213,9 +215,16 @@ def test_rerank_top_n() -> None:
     assert [result["index"] for result in results] == [1, 2]
 
 
-def test_rerank_takes_cohere_s_limit_where_it_limits_nothing() -> None:
-    body = {"query": "q", "documents": ["abc"], "max_tokens_per_doc": None}
+@pytest.mark.parametrize("most", [None, 3, 4096])
+def test_rerank_takes_cohere_s_limit_where_it_cuts_nothing(most: int | None) -> None:
+    body = {"query": "q", "documents": ["a", "abc"], "max_tokens_per_doc": most}
     assert client().post("/v1/rerank", json=body).status_code == 200
+
+
+def test_rerank_refuses_cohere_s_limit_where_it_would_cut() -> None:
+    body = {"query": "q", "documents": ["a", {"steps": ["ab", "cd"]}], "max_tokens_per_doc": 3}
+    message = refusal(client().post("/v2/rerank", json=body), 422, "max_tokens_per_doc")
+    assert message.startswith("documents.1 may have 4, and nothing is ever cut")
 
 
 def test_rerank_names_the_document_that_cannot_be_scored() -> None:
@@ -243,8 +252,8 @@ def test_rerank_counts_steps_after_separating_them() -> None:
         ({"documents": [{"stps": ["a"]}]}, "documents.0", '{"text": …} or {"steps": […]}'),
         ({"documents": [{"text": "a", "title": "b"}]}, "documents.0", "a document is"),
         ({"documents": [{}]}, "documents.0", "a document is"),
+        ({"max_tokens_per_doc": 0}, "max_tokens_per_doc", "greater than or equal to 1"),
         ({"query": ""}, "query", "blank"),
-        ({"max_tokens_per_doc": 9}, "max_tokens_per_doc", "nothing is ever cut"),
     ],
 )
 def test_rerank_refuses(change: dict[str, Any], where: str, part: str) -> None:
@@ -267,12 +276,14 @@ def test_rerank_refuses(change: dict[str, Any], where: str, part: str) -> None:
         ({"items": [item("a", id="\0")]}, "items.0.id", "NUL"),
         ({"items": [item("a") | {"steps": "a"}]}, "items.0.steps", "list"),
         ({"items": [item("a") | {"steps": [1]}]}, "items.0.steps.0", "string"),
-        ({"items": [{"question": "q"}]}, "items.0.steps", "required"),
+        ({"items": [{"question": "q"}]}, "items.0", "give `steps` or `text`"),
+        ({"items": [item("a", text="x")]}, "items.0", "give `steps` or `text`"),
+        ({"items": [{"question": "q", "text": " "}]}, "items.0.text", "blank"),
         ({"items": []}, "items", "at least 1"),
         (
-            {"items": [item("a", text="x")]},
+            {"items": [item("a", zz="x")]},
             "items.0",
-            "unknown field 'text'; known: id, question, steps, reference",
+            "unknown field 'zz'; known: id, question, steps, text, reference",
         ),
         ({"items": [item("a", stps=[])]}, "items.0", "unknown field 'stps'; did you mean 'steps'?"),
         ({"items": [item("a")], "agregation": "min"}, "body", "did you mean 'aggregation'?"),
@@ -378,7 +389,7 @@ def test_body_size_is_enforced_while_reading() -> None:
     # Endless, and without a Content-Length.
     chunk = {"type": "http.request", "body": b"x" * 100, "more_body": True}
     messages = itertools.repeat(chunk, 1000)
-    app = make_app(LengthScorer(), Limits(max_body_bytes=1000))
+    app = make_app(Desk(LengthScorer(), Limits(max_body_bytes=1000)))
     assert speak(app, messages) == 413
     assert len(list(messages)) == 1000 - 11
 
@@ -427,7 +438,10 @@ def test_the_key_opens() -> None:
 
 def test_openapi_shows_requests_and_errors() -> None:
     api = client().get("/openapi.json").json()
-    assert set(api["paths"]) == {"/health", "/v1/prm/score", "/v1/rerank"}
+    assert set(api["paths"]) == {
+        *("/health", "/ready", "/metrics"),
+        *("/v1/prm/score", "/v1/rerank", "/v2/rerank", "/get_reward"),
+    }
     answers = api["paths"]["/v1/rerank"]["post"]["responses"]
     schema = answers["422"]["content"]["application/json"]["schema"]
     assert schema == {"$ref": "#/components/schemas/ErrorResponse"}
@@ -457,9 +471,15 @@ def test_a_bug_is_a_500_whose_log_holds_no_text(caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.DEBUG):
         response = client(BrokenScorer()).post("/v1/prm/score", json=body, headers=headers)
     assert "r-9" in refusal(response, 500, "")
-    assert "RuntimeError" in caplog.text
-    assert "r-9" in caplog.text
-    assert "private" not in caplog.text + response.text
+    logged = [JSONFormatter().format(r) for r in caplog.records if r.name == "prm.serve"]
+    failure, line = map(json.loads, logged)
+    assert (failure["id"], failure["error"]) == ("r-9", "RuntimeError")
+    assert "score_each" in failure["frames"][-1]
+    assert line | {"ms": 0, "time": ""} == {
+        **{"time": "", "level": "info", "message": "request", "id": "r-9", "method": "POST"},
+        **{"route": "/v1/prm/score", "status": 500, "ms": 0, "items": 1, "steps": 1, "tokens": 0},
+    }
+    assert "private" not in caplog.text + "".join(logged) + response.text
 
 
 def local(app: FastAPI) -> httpx.AsyncClient:
@@ -468,7 +488,7 @@ def local(app: FastAPI) -> httpx.AsyncClient:
 
 def test_one_at_a_time_the_rest_wait_and_too_many_are_sent_away() -> None:
     scorer = SlowScorer()
-    app = make_app(scorer, Limits(max_waiting=2))
+    app = make_app(Desk(scorer, Limits(max_waiting=2)))
 
     async def scenario() -> None:
         async with local(app) as caller:
@@ -479,7 +499,7 @@ def test_one_at_a_time_the_rest_wait_and_too_many_are_sent_away() -> None:
 
             tasks = [ask("a")]
             await asyncio.to_thread(scorer.entered.acquire)
-            tasks += [ask("ab"), ask("abc")]
+            tasks += [ask("ab"), ask("abc" * 9)]
             await asyncio.sleep(0.05)
             busy = await ask("abcd")
             refusal(busy, 503, "")
@@ -490,10 +510,11 @@ def test_one_at_a_time_the_rest_wait_and_too_many_are_sent_away() -> None:
             scorer.release.set()
             answers = await asyncio.wait_for(asyncio.gather(*tasks), 20)
             rewards = [answer.json()["results"][0]["reward"] for answer in answers]
-            assert rewards == [1, 1 / 2, 1 / 3]
+            assert rewards == [1, 1 / 2, 1 / 27]
             assert (await ask("abcd")).status_code == 200
 
     asyncio.run(scenario())
+    # What waited was merged, but for the one that is too long for the others.
     assert scorer.calls == 4
     assert not scorer.overlapped
 
@@ -501,7 +522,7 @@ def test_one_at_a_time_the_rest_wait_and_too_many_are_sent_away() -> None:
 def test_nothing_is_scored_for_a_client_that_left() -> None:
     scorer = SlowScorer()
     scorer.release.set()
-    app = make_app(scorer, Limits())
+    app = make_app(Desk(scorer, Limits()))
     body = {"type": "http.request", "body": VALID, "more_body": False}
     leave = {"type": "http.disconnect"}
     speak(app, iter([body, leave]))
@@ -542,7 +563,7 @@ def test_an_unusable_key_is_refused(
         stage.run(load("api_key_env=PRM_TEST_KEY"))
 
 
-@pytest.mark.parametrize("package", ["fastapi", "uvicorn"])
+@pytest.mark.parametrize("package", ["fastapi", "fastapi_offline", "prometheus_client", "uvicorn"])
 def test_a_missing_package_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ConfigError, match=rf"needs {package}: pip install 'aurora-prm\[serve\]'"):
@@ -565,12 +586,12 @@ def test_a_missing_checkpoint_is_named() -> None:
         stage.run(load("port=0"))
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model with random weights."""
-    folder = tmp_path_factory.mktemp("serve") / "model"
+def make_checkpoint(folder: Path, hidden_size: int = 32) -> Path:
+    """A small model with random weights; heads are half as wide as what is hidden."""
     tokenizer = make_tokenizer(["What is 1 + 1? It is 2, which we know."], 300)
-    size = ScratchConfig(vocab_size=300, hidden_size=32, layers=2, heads=2, intermediate_size=64)
+    size = ScratchConfig(
+        vocab_size=300, hidden_size=hidden_size, layers=2, heads=2, intermediate_size=64
+    )
     make_model(size, tokenizer, context=256, seed=0).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     declaration = Declaration(
@@ -582,6 +603,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     write_declaration(folder, declaration)
     return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("serve") / "model")
 
 
 @pytest.fixture
@@ -625,7 +651,7 @@ def test_a_real_server_scores_as_the_model_does(
         )
         for index, entry in enumerate(items)
     ]
-    expected = TransformersScorer(ScorerConfig(str(checkpoint), device="cpu")).score_each(solutions)
+    expected = load_scorer(ScorerConfig(str(checkpoint), device="cpu")).score_each(solutions)
     headers = {"Authorization": "Bearer secret"}
     with httpx.Client(base_url=url, headers=headers, timeout=60) as caller:
         results = caller.post("/v1/prm/score", json={"items": items}).json()["results"]

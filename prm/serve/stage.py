@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
-import signal
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from prm.errors import ConfigError
-from prm.score import ScorerConfig, TransformersScorer
+from prm.scorers import ModelScorer, ScorerConfig, load
 from prm.serve.schemas import Limits
 
 
@@ -25,6 +24,8 @@ class Config:
         api_key_env: the environment variable that holds the key clients must show; None asks
             for no key.
         limits: how much one client may ask for.
+        drain_s: seconds that requests have to end in once the server is told to; the process is
+            gone ten seconds later at the latest.
     """
 
     scorer: ScorerConfig
@@ -32,52 +33,79 @@ class Config:
     port: int = 8000
     api_key_env: str | None = None
     limits: Limits = field(default_factory=Limits)
+    drain_s: float = 60.0
 
     def __post_init__(self) -> None:
+        if not self.drain_s > 0:
+            raise ValueError(f"drain_s is {self.drain_s}; it must be above 0")
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port is {self.port}; it must lie between 0 and 65535")
 
 
 def run(config: Config) -> None:
-    """Serve until SIGTERM or SIGINT; requests that are being answered are finished first.
+    """Serve until SIGTERM or SIGINT; what has been accepted is answered first (`drain_s`).
 
     Raises:
         ConfigError: a package is missing, the key is unusable, or the address is taken.
         CheckpointError: the model folder is not one of our checkpoints.
+        EngineError: the engine cannot load the model, or died.
     """
     _require_packages()
     key = _key(config.api_key_env)
-    # Before the model is loaded, which may take minutes; listening starts after.
+    # Before the model is loaded, which may take minutes, and in which `/health` is answered.
     with _bind(config.host, config.port) as listener:
         _serve(config, key, listener)
 
 
 def _serve(config: Config, key: str | None, listener: socket.socket) -> None:
-    import uvicorn
-
+    from prm.serve import logs
     from prm.serve.app import make_app
+    from prm.serve.desk import Desk
+    from prm.serve.process import serve
 
-    scorer = TransformersScorer(config.scorer)
-    app = make_app(scorer, config.limits, key)
-    # The access log would hold query strings, which are the client's text.
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+    logs.configure("prm.serve", "uvicorn")
     try:
         listener.listen()
     except OSError as error:
         raise _unusable(config.host, config.port, error) from None
-    asks = f"key from ${config.api_key_env}" if key else "no key"
-    print(f"prm serve: {scorer.name} at {_url(listener)} ({asks})", flush=True)
-    # Having drained, uvicorn raises the signal again; an end on request is no failure.
-    before = signal.signal(signal.SIGTERM, lambda *_: None)
-    try:
-        with contextlib.suppress(KeyboardInterrupt):
-            server.run(sockets=[listener])
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    desk = Desk(None, config.limits)
+    desk.batcher.configure(budget=config.scorer.batch_tokens, pads=_pads(config.scorer))
+
+    def load_model() -> ModelScorer:
+        scorer = load(config.scorer)
+        if config.scorer.critique.engine is None:
+            desk.count = _counter(config.scorer)
+        asks = f"key from ${config.api_key_env}" if key else "no key"
+        print(f"prm serve: {scorer.name} at {_url(listener)} ({asks})", flush=True)
+        return scorer
+
+    desk.batcher.load(load_model)
+    serve(
+        make_app(desk, key),
+        desk.batcher,
+        listener,
+        drain=config.drain_s,
+        patience=config.limits.max_seconds,
+    )
+
+
+def _pads(config: ScorerConfig) -> bool:
+    """Whether a batch is padded; otherwise the engine forms its own."""
+    engine = config.critique.engine
+    return (config.backend if engine is None else engine.kind) == "transformers"
+
+
+def _counter(config: ScorerConfig) -> Callable[[str], int]:
+    """How many tokens a text has for the model's own tokenizer."""
+    from prm.render import token_ids
+    from prm.zoo import weights
+
+    tokenizer = weights.load_tokenizer(weights.locate(config.model, config.revision))
+    return lambda text: len(token_ids(tokenizer, text, special=False))
 
 
 def _require_packages() -> None:
-    for package in ("fastapi", "uvicorn"):
+    for package in ("fastapi", "fastapi_offline", "prometheus_client", "uvicorn"):
         try:
             importlib.import_module(package)
         except ImportError:

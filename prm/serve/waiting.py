@@ -1,0 +1,128 @@
+"""What waits for the model: whose turn it is, and what makes a batch with it.
+
+Order. Every request gets an equal share of the model while it waits: an item's place is the virtual
+time at which its request came, plus the cost of the request's items before it; virtual time passes
+with the cost of what is taken, divided by the requests that share the model. So requests of one
+item are served in the order of arrival, a request of thousands holds nobody longer than a batch,
+and none starves, for virtual time passes every place in the end (fair queueing: Demers, Keshav and
+Shenker, SIGCOMM 1989).
+
+Batches. Where the model pads, the item whose turn it is is joined by those nearest to its length,
+at most a third longer or shorter, up to one padded forward: short ones neither wait for a long
+one's forward nor are padded to it. An engine that batches by itself gets whatever waits.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+ALIKE = 4 / 3
+"""By which factor lengths of one batch may differ from that of the item whose turn it is. The
+closer they are, the less is padded, and the smaller a batch: with 64 clients on a CPU, 2 took 4 %
+more of its seconds, and 1.15 took 7 % less in batches of two thirds the size. No GPU was measured.
+"""
+
+SELF_BATCHING = 8
+"""How many forwards' worth of tokens an engine is handed at a time that batches by itself: enough
+to be busy, and not so much that whoever comes next waits long."""
+
+
+@dataclass(order=True)
+class Entry(Generic[Item]):
+    """One item that waits.
+
+    Attributes:
+        place: its virtual time.
+        number: of arrival, which decides between equal places.
+        cost: about how many tokens it has, at least 1.
+        request: whose it is.
+        index: its place in the request.
+    """
+
+    place: float
+    number: int
+    cost: int = field(compare=False)
+    request: object = field(compare=False)
+    index: int = field(compare=False)
+    item: Item = field(compare=False)
+
+
+class Waiting(Generic[Item]):
+    """The queue; see the module. Whoever uses it sees to locks.
+
+    Attributes:
+        budget: tokens of one forward.
+        pads: whether a batch is padded to its longest item.
+        requests: how many items of each request wait.
+    """
+
+    def __init__(self, budget: int = 16384, *, pads: bool = True) -> None:
+        self.budget = budget
+        self.pads = pads
+        self.requests: dict[object, int] = {}
+        self._entries: list[Entry[Item]] = []  # by place
+        self._now = 0.0
+        self._number = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, request: object, items: Sequence[Item], costs: Sequence[int]) -> None:
+        """Put a request's items where they belong."""
+        place = self._now
+        for index, (item, cost) in enumerate(zip(items, costs, strict=True)):
+            self._number += 1
+            bisect.insort(self._entries, Entry(place, self._number, cost, request, index, item))
+            place += cost
+        self.requests[request] = len(items)
+
+    def drop(self, request: object) -> None:
+        """Forget what still waits of a request."""
+        if self.requests.pop(request, 0):
+            self._entries = [entry for entry in self._entries if entry.request is not request]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.requests = {}
+        self._entries = []
+
+    def take(self) -> list[Entry[Item]]:
+        """The next batch; empty where nothing waits."""
+        if not self._entries:
+            return []
+        taken = list(self._batch(self._entries[0]))
+        gone = {entry.number for entry in taken}
+        self._entries = [entry for entry in self._entries if entry.number not in gone]
+        spent = sum(entry.cost for entry in taken)
+        self._now = max(self._now, taken[0].place) + spent / len(self.requests)
+        for entry in taken:
+            self.requests[entry.request] -= 1
+            if not self.requests[entry.request]:
+                del self.requests[entry.request]
+        return taken
+
+    def _batch(self, first: Entry[Item]) -> Iterator[Entry[Item]]:
+        yield first
+        if not self.pads:
+            total = first.cost
+            for entry in self._entries[1:]:
+                total += entry.cost
+                if total > self.budget * SELF_BATCHING:
+                    return
+                yield entry
+            return
+        shortest, longest = first.cost / ALIKE, first.cost * ALIKE
+        alike = [entry for entry in self._entries[1:] if shortest <= entry.cost <= longest]
+        alike.sort(key=lambda entry: abs(math.log(entry.cost / first.cost)))
+        widest = first.cost
+        for count, entry in enumerate(alike, 2):
+            widest = max(widest, entry.cost)
+            if widest * count > self.budget:
+                return
+            yield entry
