@@ -21,8 +21,10 @@ $(INSTALLED): pyproject.toml configs/constraints/cpu.txt
 demo: $(INSTALLED)
 	.venv/bin/python examples/micro/demo.py
 
+# Two at a time: each worker computes with one thread, and a file's tests stay together, so that they
+# share what is dear to start.
 test: $(INSTALLED)
-	.venv/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)
 	.venv/bin/ruff check .
