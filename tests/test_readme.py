@@ -40,7 +40,9 @@ def test_the_tour_runs_as_written(tmp_path: Path) -> None:
     tour = blocks("sh")[1:]
     assert tour[0].startswith(activate)
     assert len(tour) == 9, "a block was added or lost: does this test still run all of them?"
-    script = "set -euo pipefail\n" + "\n".join(tour).replace(activate, "true")
+    # Where a command fails, the server must not live on: it holds the output that is waited for.
+    head = "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n"
+    script = head + "\n".join(tour).replace(activate, "true")
     python = "\n".join(blocks("python"))
     script += f"\n{sys.executable} - <<'END'\n{python}\nEND\n"
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
