@@ -21,7 +21,7 @@ from typing import Literal
 from annotate.sequential import SequentialConfig, not_asked, settled
 from annotate.strategy import Layout, Strategy, load_strategy, render
 from annotate.verdicts import BEFORE, answer_regex, longest_answer, read_answer
-from prm.engines import MOST_ALTERNATIVES, TOO_LONG, Completion, Engine, Request
+from prm.engines import MOST_ALTERNATIVES, TOO_LONG, Completion, Engine, Request, unfinished
 from prm.errors import ConfigError
 from prm.records import Judgment, Solution
 
@@ -245,16 +245,13 @@ class _Case:
     def take_reasoning(self, answer: Completion) -> None:
         self._count(answer)
         self.text = answer.text
-        self.error = None
-        if answer.finish_reason != "stop":
-            self.error = self._cut(answer, "reasoning")
+        self.error = self._unfinished(answer, "reasoning")
 
     def take_verdict(self, answer: Completion) -> None:
         self._count(answer)
         self.text += answer.text
-        self.error = None
-        if answer.finish_reason != "stop":
-            self.error = self._cut(answer, "verdict")
+        self.error = self._unfinished(answer, "verdict")
+        if self.error is not None:
             return
         found = read_answer(answer, self.strategy.answer, self.steps, soft=self._soft)
         if isinstance(found, str):
@@ -267,14 +264,11 @@ class _Case:
         self._usage["prompt_tokens"] += answer.prompt_tokens
         self._usage["completion_tokens"] += answer.completion_tokens
 
-    def _cut(self, answer: Completion, what: str) -> str:
+    def _unfinished(self, answer: Completion, what: str) -> str | None:
         if answer.finish_reason == TOO_LONG:
             # The same prompt again would be no shorter; other reasoning before it might be.
             self.retry = what == "verdict" and self.strategy.reasoning
-            return f"prompt of {answer.prompt_tokens} tokens exceeds the judge's context"
-        if answer.finish_reason == "length":
-            return f"{what} cut at {answer.completion_tokens} tokens"
-        return f"{what} ended by {answer.finish_reason!r}"
+        return unfinished(answer, what, "judge")
 
     def judgment(self, judge: str) -> Judgment:
         return Judgment(

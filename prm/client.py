@@ -29,27 +29,11 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from prm.errors import PRMError
-
-LONGEST_RETRY_AFTER = 60.0
-"""Seconds; a server that asks for more is asked earlier."""
+from prm.engines.endpoint import retry_after
+from prm.errors import ClientError
 
 _AGAIN = {408, 429, 500, 502, 503, 504}
 _pause = wait_random_exponential(multiplier=0.2, max=10)
-
-
-class ClientError(PRMError):
-    """A server that refuses a request, or does not answer.
-
-    Attributes:
-        status: of HTTP; None where no answer came.
-        where: the place in the request that the server names.
-    """
-
-    def __init__(self, message: str, status: int | None = None, where: str = "") -> None:
-        super().__init__(message)
-        self.status = status
-        self.where = where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -352,11 +336,7 @@ def _read(response: httpx.Response) -> dict[str, Any]:
     )
     if response.status_code not in _AGAIN:
         raise error
-    try:
-        after = float(response.headers.get("retry-after", ""))
-    except ValueError:
-        after = None
-    raise _Again(error, after)
+    raise _Again(error, retry_after(response))
 
 
 def _lost(error: httpx.HTTPError, url: httpx.URL) -> _Again:
@@ -366,9 +346,8 @@ def _lost(error: httpx.HTTPError, url: httpx.URL) -> _Again:
 
 def _wait(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, _Again) and error.after is not None:
-        return min(max(error.after, 0.0), LONGEST_RETRY_AFTER)
-    return _pause(state)
+    asked = error.after if isinstance(error, _Again) else None
+    return _pause(state) if asked is None else asked
 
 
 def _give_up(state: RetryCallState) -> Any:

@@ -6,7 +6,8 @@
     ├── RunConflictError    a run folder that holds something else
     ├── EngineError         a generation engine that cannot start or died
     ├── CheckpointError     a model folder that is not what it should be
-    └── TrainingError       a training run whose numbers went wrong
+    ├── TrainingError       a training run whose numbers went wrong
+    └── ClientError         a server of ours that refuses a request, or does not answer
 
 Each message says what was wrong, where, and what to do. Anything else that is raised is a
 bug and keeps its traceback. What a model writes is data, never an error: an unusable answer
@@ -65,3 +66,18 @@ class CheckpointError(PRMError):
 
 class TrainingError(PRMError):
     """A training run cannot go on: its loss or its scores are no numbers."""
+
+
+class ClientError(PRMError):
+    """A server refuses a request, or does not answer.
+
+    Args:
+        message: what it said.
+        status: of HTTP; None where no answer came.
+        where: the place in the request that the server names.
+    """
+
+    def __init__(self, message: str, status: int | None = None, where: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.where = where

@@ -41,7 +41,7 @@ from transformers import (
 )
 
 from prm.records import Solution
-from prm.scorers import ScorerConfig, load, score_all
+from prm.scorers import ScorerConfig, load, score, score_all
 
 PROBLEM = "Ann has 3 boxes of 12 pens. She gives 5 away. How many are left?"
 STEPS = (
@@ -294,12 +294,6 @@ def write_qwen2(
 # ── what holds for every family ──────────────────────────────────────────────────────────────
 
 
-def our_scores(scorer: Any, problem: str, steps: Sequence[str]) -> list[float]:
-    """Scores past the rule of our records that no step is blank."""
-    scores: list[float] = scorer._forward([scorer.format.render(problem, steps)])[0]
-    return scores
-
-
 def check_awkward(scorer: Any) -> None:
     """As many places as steps, in order, and a score at each, whatever the steps hold."""
     for steps in AWKWARD:
@@ -312,7 +306,7 @@ def check_awkward(scorer: Any) -> None:
         plain = scorer.format.render(PROBLEM, ["x"] * len(steps))
         read = plain.input_ids[plain.step_ends[0]]
         assert [rendered.input_ids[end] for end in ends] == [read] * len(steps)
-        assert len(our_scores(scorer, PROBLEM, steps)) == len(steps)
+        assert len(score(scorer, PROBLEM, steps)) == len(steps)
 
 
 def check_company(scorer: Any) -> None:
@@ -322,7 +316,7 @@ def check_company(scorer: Any) -> None:
         for count in (1, 5, 2, 9)
     ]
     together = [item.scores for item in score_all(scorer, batch)]
-    alone = [our_scores(scorer, item.problem, item.steps) for item in batch]
+    alone = [score(scorer, item.problem, item.steps) for item in batch]
     for one, other in zip(together, alone, strict=True):
         assert one == pytest.approx(other, abs=1e-5)
     assert len({round(value, 4) for scores in alone for value in scores}) >= 6  # no constant

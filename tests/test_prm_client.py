@@ -13,7 +13,8 @@ import pytest
 import served
 
 from annotate.pieces import split_steps
-from prm.client import AsyncClient, Client, ClientError, Item
+from prm.client import AsyncClient, Client, Item
+from prm.errors import ClientError
 from prm.scorers import ScorerConfig, load, score
 
 QUESTION = "What is 2 + 3?"

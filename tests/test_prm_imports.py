@@ -178,6 +178,17 @@ def test_no_module_is_named_after_nothing() -> None:
     assert not names & {"utils", "util", "common", "helpers", "helper", "misc", "core"}
 
 
+def test_no_module_is_left_out_of_the_repository() -> None:
+    """A pattern of `.gitignore` may fit a package, which then exists on one machine alone."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("no git checkout")
+    paths = [str(path.relative_to(ROOT)) for path in MODULES.values()]
+    done = subprocess.run(
+        ["git", "check-ignore", *paths], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == ""
+
+
 def test_packages_are_listed_for_the_wheel() -> None:
     import tomllib
 

@@ -11,8 +11,8 @@ from critics import wrote
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prm.engines import MOST_ALTERNATIVES, TOO_LONG, Message, Request, Token
-from prm.zoo.critique import Asking, Course, mean, read_verdicts, together, unfinished
+from prm.engines import MOST_ALTERNATIVES, TOO_LONG, Message, Request, Token, unfinished
+from prm.zoo.critique import Asking, Course, mean, read_verdicts, together
 
 BOXED = re.compile(r"boxed\{(correct|incorrect)\}")
 HELLO = (Message(role="user", content="hello"),)

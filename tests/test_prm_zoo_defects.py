@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
 
 from prm.records import Failure, Solution
-from prm.scorers import ScorerConfig, load
+from prm.scorers import ScorerConfig, load, score
 from prm.zoo import qwen_prm
 from prm.zoo.family import Readout
 
@@ -93,7 +93,7 @@ def test_5_no_separator_after_the_question(trl):
     problem, steps = "How many?", ("x = 1", "so 1")
     wrong = ["\n".join((problem, *steps[:count])) + "\n" for count in (1, 2)]
     right = [text.replace("?\n", "?") for text in wrong]  # as training has it
-    ours = published.our_scores(load(ScorerConfig(str(trl))), problem, steps)
+    ours = score(load(ScorerConfig(str(trl))), problem, steps)
     assert ours == pytest.approx([last(text) for text in right], abs=1e-5)
     for mine, theirs in zip(ours, map(last, wrong), strict=True):
         assert abs(mine - theirs) > 1e-3
@@ -109,7 +109,7 @@ def test_6_a_step_that_spells_the_tag_adds_no_score(shepherd):
         logits = model(ids).logits[:, :, tokenizer.encode("+ -")[1:]]
     searched = logits.softmax(dim=-1)[:, :, 0][ids == tokenizer.encode("ки")[-1]].tolist()
     assert len(searched) == 3
-    ours = published.our_scores(load(ScorerConfig(str(shepherd))), published.PROBLEM, steps)
+    ours = score(load(ScorerConfig(str(shepherd))), published.PROBLEM, steps)
     assert ours == pytest.approx([searched[1], searched[2]], abs=1e-5)
 
 
@@ -134,7 +134,7 @@ def test_7_blank_steps_have_scores_too(shepherd, rlhflow, trl):
     assert len(kept) == 2
     for folder in (shepherd, rlhflow, trl):
         scorer = load(ScorerConfig(str(folder)))
-        assert len(published.our_scores(scorer, "How many?", steps)) == 4
+        assert len(score(scorer, "How many?", steps)) == 4
 
 
 def test_8_question_and_first_step_are_one_turn(rlhflow):
@@ -149,6 +149,6 @@ def test_8_question_and_first_step_are_one_turn(rlhflow):
             pair = model(ids).logits[0, -3, [10, 12]]
         return pair.softmax(dim=-1)[0].item()
 
-    ours = published.our_scores(load(ScorerConfig(str(rlhflow))), "How many?", ("x = 1",))
+    ours = score(load(ScorerConfig(str(rlhflow))), "How many?", ("x = 1",))
     assert ours == pytest.approx([plus("How many? x = 1")], abs=1e-5)
     assert abs(ours[0] - plus("How many?", "x = 1")) > 1e-3

@@ -11,7 +11,7 @@ import tiny
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from prm.scorers import ScorerConfig, load
+from prm.scorers import ScorerConfig, load, score
 
 NAMES = {"llama": "Llama-3.1-8B-FoVer-PRM", "qwen2": "Qwen-2.5-7B-FoVer-PRM"}
 PINNED = {
@@ -84,7 +84,7 @@ def test_ids_places_and_scores_are_those_of_the_repository(folder, scorer):
     rendered = scorer.format.render("How many?", ["x = 1", "so 1", "The answer is 1."])
     assert rendered.input_ids == ids[: len(rendered.input_ids)]
     assert rendered.step_ends == places
-    found = published.our_scores(scorer, "How many?", ["x = 1", "so 1", "The answer is 1."])
+    found = score(scorer, "How many?", ["x = 1", "so 1", "The answer is 1."])
     assert found == pytest.approx(expected, abs=1e-5)
     assert len(set(expected)) == 3
 

@@ -142,7 +142,7 @@ def test_awkward_steps(pair, steps):
     ends = items[0].step_ends
     assert ends == sorted(set(ends))
     assert items[0].start < ends[0] < ends[-1] < len(items[0].input_ids)
-    assert len(published.our_scores(scorer, published.PROBLEM, steps)) == len(steps)
+    assert len(score(scorer, published.PROBLEM, steps)) == len(steps)
 
 
 @pytest.mark.parametrize("logits", [1, 2000, ratio.LOGITS])

@@ -12,7 +12,7 @@ import tiny
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from prm.scorers import ScorerConfig, load
+from prm.scorers import ScorerConfig, load, score
 from prm.zoo import math_shepherd
 
 FAMILIES = ["math-shepherd", "er-prm"]
@@ -79,7 +79,7 @@ def test_scores_are_those_of_the_card(scorer):
     joiner = "\n" if scorer.family == "math-shepherd" else ""
     ids, expected = by_the_card(scorer, f"{published.PROBLEM} {joiner.join(numbered)}")
     assert scorer.format.render(published.PROBLEM, published.STEPS).input_ids == ids
-    found = published.our_scores(scorer, published.PROBLEM, published.STEPS)
+    found = score(scorer, published.PROBLEM, published.STEPS)
     assert found == pytest.approx(expected, abs=1e-5)
     assert len(set(expected)) == 3
 

@@ -10,7 +10,7 @@ import tiny
 import torch
 from transformers import Qwen2Model
 
-from prm.scorers import ScorerConfig, load
+from prm.scorers import ScorerConfig, load, score
 from prm.zoo.qwen_prm import SYSTEM
 
 CHECKPOINTS = ["Qwen2.5-Math-PRM-7B", "ReasonFlux-PRM-7B"]
@@ -86,7 +86,7 @@ def test_scores_are_those_of_the_card(folder, steps):
     # The card's text goes on after the last tag; a causal model does not look there.
     assert rendered.input_ids == ids[: len(rendered.input_ids)]
     assert [rendered.input_ids[end] for end in rendered.step_ends] == [ids[-3]] * len(steps)
-    found = published.our_scores(scorer, published.PROBLEM, steps)
+    found = score(scorer, published.PROBLEM, steps)
     assert found == pytest.approx(expected, abs=1e-5)
     assert len(set(expected)) == len(steps)
 

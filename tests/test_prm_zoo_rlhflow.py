@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from prm.scorers import ScorerConfig, load
+from prm.scorers import ScorerConfig, load, score
 
 NAME = "Llama3.1-8B-PRM-Mistral-Data"
 # fmt: off
@@ -67,7 +67,7 @@ def test_ids_and_places(scorer):
 def test_one_pass_gives_what_one_pass_a_step_gave(folder, scorer):
     ids, expected = step_by_step(folder, published.PROBLEM, published.STEPS)
     assert scorer.format.render(published.PROBLEM, published.STEPS).input_ids == ids[:-1]
-    found = published.our_scores(scorer, published.PROBLEM, published.STEPS)
+    found = score(scorer, published.PROBLEM, published.STEPS)
     assert found == pytest.approx(expected, abs=1e-5)
     assert len(set(expected)) == 3
 
@@ -76,7 +76,7 @@ def test_one_pass_gives_what_one_pass_a_step_gave(folder, scorer):
 def test_blank_and_padded_steps_are_turns_as_published(folder, scorer, steps):
     ids, expected = step_by_step(folder, published.PROBLEM, steps)
     assert scorer.format.render(published.PROBLEM, steps).input_ids == ids[:-1]
-    found = published.our_scores(scorer, published.PROBLEM, steps)
+    found = score(scorer, published.PROBLEM, steps)
     assert found == pytest.approx(expected, abs=1e-5)
 
 
@@ -91,7 +91,7 @@ def test_awkward_steps(scorer):
         return [token for token in tokenizer.convert_ids_to_tokens(ids) if token in special]
 
     assert specials(steps) == specials(("a", "b"))
-    assert len(published.our_scores(scorer, "How many?", steps)) == 2
+    assert len(score(scorer, "How many?", steps)) == 2
 
 
 def test_company_changes_nothing(scorer):
@@ -114,9 +114,7 @@ def test_tied_embeddings_are_read_where_they_are_stored(tmp_path):
     folder = published.write_stock(tmp_path / NAME, "llama", tokenizer, tie_word_embeddings=True)
     assert "lm_head.weight" not in load_file(folder / "model.safetensors")
     expected = step_by_step(folder, published.PROBLEM, published.STEPS)[1]
-    found = published.our_scores(
-        load(ScorerConfig(str(folder))), published.PROBLEM, published.STEPS
-    )
+    found = score(load(ScorerConfig(str(folder))), published.PROBLEM, published.STEPS)
     assert found == pytest.approx(expected, abs=1e-5)
 
 

@@ -109,9 +109,7 @@ def test_scores_are_those_of_the_code(folder, steps):
     scorer = load(ScorerConfig(str(folder)))
     assert scorer.family == "skywork-prm"
     expected = by_the_code(folder, published.PROBLEM, steps)
-    assert published.our_scores(scorer, published.PROBLEM, steps) == pytest.approx(
-        expected, abs=1e-5
-    )
+    assert score(scorer, published.PROBLEM, steps) == pytest.approx(expected, abs=1e-5)
     assert len(set(expected)) == len(steps)
 
 

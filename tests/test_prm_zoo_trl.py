@@ -12,7 +12,7 @@ import tiny
 import torch
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-from prm.scorers import ScorerConfig, load
+from prm.scorers import ScorerConfig, load, score
 
 NAMES = {
     "Qwen2-0.5B-Reward-Math-Sheperd": ("trl", "\n"),
@@ -83,7 +83,7 @@ def test_scores_are_those_of_training(scorer):
     assert scorer.family == NAMES[folder.name][0]
     ids, expected = as_trained(folder, published.PROBLEM, published.STEPS)
     assert scorer.format.render(published.PROBLEM, published.STEPS).input_ids == ids
-    found = published.our_scores(scorer, published.PROBLEM, published.STEPS)
+    found = score(scorer, published.PROBLEM, published.STEPS)
     assert found == pytest.approx(expected, abs=1e-5)
     assert len(set(expected)) == 3
 
@@ -93,7 +93,7 @@ def test_awkward_steps_too(scorer, steps):
     folder = Path(scorer.backbone.name_or_path)
     ids, expected = as_trained(folder, published.PROBLEM, steps)
     assert scorer.format.render(published.PROBLEM, steps).input_ids == ids
-    found = published.our_scores(scorer, published.PROBLEM, steps)
+    found = score(scorer, published.PROBLEM, steps)
     assert found == pytest.approx(expected, abs=1e-5)
 
 
@@ -108,7 +108,7 @@ def test_company_changes_nothing(scorer):
 def test_only_pure_declares_a_threshold(scorer):
     if scorer.family == "pure-prm":
         assert scorer.threshold.value == 0.0
-        assert all(-1 <= s <= 1 for s in published.our_scores(scorer, "x", published.STEPS))
+        assert all(-1 <= s <= 1 for s in score(scorer, "x", published.STEPS))
     else:
         assert scorer.threshold is None
 

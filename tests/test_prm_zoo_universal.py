@@ -130,7 +130,7 @@ def test_text_that_spells_a_token_stays_text(folder, steps):
         for texts in ((published.PROBLEM, ["x"] * len(steps)), (published.PROBLEM, steps, steps[0]))
     ]
     assert counts[0] == counts[1] == [6] * len(steps)
-    assert len(published.our_scores(scorer, published.PROBLEM, steps)) == len(steps)
+    assert len(score(scorer, published.PROBLEM, steps)) == len(steps)
 
 
 TEXT = st.text(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from prm.scorers import ScorerConfig, load
+from prm.scorers import ScorerConfig, load, score
 
 TAG = " \n\n\n\n"
 # fmt: off
@@ -54,7 +54,7 @@ def test_ids_and_places(scorer):
 def test_scores_are_those_of_the_card(scorer):
     ids, expected = by_the_card(scorer, published.PROBLEM, published.STEPS)
     assert scorer.format.render(published.PROBLEM, published.STEPS).input_ids == ids
-    found = published.our_scores(scorer, published.PROBLEM, published.STEPS)
+    found = score(scorer, published.PROBLEM, published.STEPS)
     assert found == pytest.approx(expected, abs=1e-5)
     assert len(set(expected)) == 3
 
@@ -64,7 +64,7 @@ def test_white_space_at_a_tag_loses_no_score(scorer):
     steps = ("one  ", "two", "\nthree", "four")
     expected = by_the_card(scorer, published.PROBLEM, steps)[1]
     assert len(expected) == 2
-    assert len(published.our_scores(scorer, published.PROBLEM, steps)) == 4
+    assert len(score(scorer, published.PROBLEM, steps)) == 4
     # Up to the tag that grew, all is as published; after it the text begins anew.
     tokenizer = AutoTokenizer.from_pretrained(scorer.backbone.name_or_path)
     rendered = scorer.format.render(published.PROBLEM, ("zero", *steps))

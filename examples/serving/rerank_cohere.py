@@ -1,8 +1,6 @@
 """Candidates of a question, best first, with Cohere's client.
 
-    PRM_URL=http://127.0.0.1:8000 python examples/serving/rerank_cohere.py
-
-LangChain's and LlamaIndex's Cohere rerankers take the same `base_url`.
+PRM_URL=http://127.0.0.1:8000 python examples/serving/rerank_cohere.py
 """
 
 import os

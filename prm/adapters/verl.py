@@ -2,7 +2,7 @@
 
 In verl's configuration:
 
-    custom_reward_function.path=pkg://prm.adapters.verl   (or the path of this file)
+    custom_reward_function.path=<the path of this file>
     custom_reward_function.name=compute_score
 
 The server is the one that the environment variable `PRM_URL` names, its key `PRM_API_KEY`; the

@@ -16,6 +16,7 @@ from prm.engines.base import (
     ReplicasConfig,
     Request,
     Token,
+    unfinished,
 )
 from prm.errors import CheckpointError, EngineError
 
@@ -33,6 +34,7 @@ __all__ = [
     "Token",
     "load",
     "missing",
+    "unfinished",
 ]
 
 _INSTALL = {

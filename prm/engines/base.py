@@ -132,6 +132,23 @@ class Completion:
     stopped_at: str | None = ""
 
 
+def unfinished(answer: Completion, what: str, reader: str = "model") -> str | None:
+    """Why a completion is no whole one, if so.
+
+    Args:
+        answer: the completion.
+        what: it should have been.
+        reader: whose context a prompt must fit.
+    """
+    if answer.finish_reason == "stop":
+        return None
+    if answer.finish_reason == TOO_LONG:
+        return f"prompt of {answer.prompt_tokens} tokens exceeds the {reader}'s context"
+    if answer.finish_reason == "length":
+        return f"{what} cut at {answer.completion_tokens} tokens"
+    return f"{what} ended by {answer.finish_reason!r}"
+
+
 class Engine(Protocol):
     """Whatever answers requests.
 

@@ -167,7 +167,7 @@ class Endpoint:
         message = self._shown(complaint)
         said = f"{url}: {status}: {message}"
         if (status in _AGAIN or status >= 500) and code != "insufficient_quota":
-            return _Failed(url, f"{status}: {message}", _retry_after(response))
+            return _Failed(url, f"{status}: {message}", retry_after(response))
         if status in (401, 403):
             name = self._config.key_env
             what = "is not accepted" if self._key else "is not set"
@@ -207,7 +207,7 @@ def _wait(state: RetryCallState) -> float:
     return _pause(state) if asked is None else asked + random.random()
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def retry_after(response: httpx.Response) -> float | None:
     """Seconds until a server wants to be asked again, from either form of the header."""
     value = response.headers.get("retry-after")
     if value is None:

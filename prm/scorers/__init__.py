@@ -60,12 +60,12 @@ def load(config: ScorerConfig) -> ModelScorer:
             f"{config.model}: family {family.entry.family} writes no critiques; leave "
             "critique.engine out"
         )
-    if config.base is not None and family.entry.family != "implicit-prm":
+    if config.base is not None and not family.takes_base:
         raise ConfigError(
             f"{config.model}: family {family.entry.family} is held against no base; leave base out"
         )
     folder = weights.locate(config.model, config.revision)
-    if family.entry.family == "implicit-prm":
+    if family.takes_base:
         from prm.scorers.ratio import RatioScorer
 
         return RatioScorer(config, folder, family)

@@ -20,6 +20,7 @@ from prm import jsonl
 from prm.errors import CheckpointError, RecordError
 from prm.records import SCHEMA_VERSION, STRICT
 from prm.render import Rendered, Renderer, RenderSettings
+from prm.zoo.catalog import read_config
 from prm.zoo.entry import Entry, Threshold
 from prm.zoo.family import Family, Format, Readout, ReferenceKind
 
@@ -123,7 +124,7 @@ class AuroraFormat(Format):
 
     def __init__(self, tokenizer: Any, folder: Path) -> None:
         self.declaration = read_declaration(folder)
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_config(folder)
         labels = len(config.get("id2label") or ()) or 2
         if labels not in (1, 2):
             raise CheckpointError(f"{folder}: {labels} labels; this family has one or two")

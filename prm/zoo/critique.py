@@ -20,7 +20,7 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from prm.engines import MOST_ALTERNATIVES, TOO_LONG, Completion, Message, Request, Token
+from prm.engines import MOST_ALTERNATIVES, Completion, Message, Request, Token
 
 T = TypeVar("T")
 
@@ -140,17 +140,6 @@ def mean(found: Iterable[float | str]) -> float | str:
     if usable:
         return math.fsum(usable) / len(usable)
     return next(reason for reason in found if isinstance(reason, str))
-
-
-def unfinished(answer: Completion, what: str) -> str | None:
-    """Why a completion is no whole one, if so."""
-    if answer.finish_reason == "stop":
-        return None
-    if answer.finish_reason == TOO_LONG:
-        return f"prompt of {answer.prompt_tokens} tokens exceeds the model's context"
-    if answer.finish_reason == "length":
-        return f"{what} cut at {answer.completion_tokens} tokens"
-    return f"{what} ended by {answer.finish_reason!r}"
 
 
 def _told(tokens: Sequence[Token], pattern: re.Pattern[str]) -> list[tuple[str, Token, str]]:

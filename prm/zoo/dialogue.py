@@ -10,7 +10,6 @@ whole gives what published code takes from one forward a step.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ from jinja2 import TemplateError
 from prm.errors import CheckpointError, RecordError
 from prm.render import Rendered, token_ids
 from prm.zoo.family import Format, Readout
-from prm.zoo.text import Special, encode
+from prm.zoo.text import Special, cut_specials, encode
 
 _TURN = "\u2063TURN\u2063"  # an invisible separator: no template contains it
 
@@ -57,8 +56,8 @@ class DialogueFormat(Format):
             raise CheckpointError(f"labels {wrong!r} and {right!r} begin with the same token")
         self.readout = Readout(head="tokens", how="probability", tokens=first)
         head, answer, user, self._trims = _template(tokenizer)
-        self._head, self._user = (_specials(tokenizer, text) for text in (head, user))
-        before = _specials(tokenizer, answer)
+        self._head, self._user = (cut_specials(tokenizer, text) for text in (head, user))
+        before = cut_specials(tokenizer, answer)
         self._answer, self._label = [*before, right], labels[1]
         apart = any(isinstance(piece, Special) for piece in self._user[:1]) and any(
             isinstance(piece, Special) for piece in before
@@ -109,11 +108,3 @@ def _template(tokenizer: Any) -> tuple[str, str, str, bool]:
     if len(parts) != 7 or len(answers) != 1 or len(users) != 1 or kept not in (0, 3):
         raise CheckpointError("the tokenizer's chat template does not repeat itself turn by turn")
     return parts[0], parts[1], parts[2], kept == 0
-
-
-def _specials(tokenizer: Any, text: str) -> list[str]:
-    """A template's text, cut into special tokens and what lies between."""
-    names = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-    pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    pieces = re.split(f"({pattern})", text) if names else [text]
-    return [Special(piece) if piece in names else piece for piece in pieces if piece]

@@ -37,6 +37,11 @@ class Checkpoint:
     dtype: str = "bfloat16"
     revision: str | None = None
 
+    def is_named(self, name: str) -> bool:
+        """Whether a Hub id or a folder has this checkpoint's name, whoever's copy it is."""
+        one, other = (text.rstrip("/").rpartition("/")[2].lower() for text in (self.id, name))
+        return one == other
+
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:

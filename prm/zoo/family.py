@@ -8,6 +8,7 @@ and the places where scores are read are known by construction, never searched f
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,7 @@ class Readout:
         return difference.sigmoid() if self.how == "probability" else (difference / 2).tanh()
 
 
-class Format:
+class Format(ABC):
     """A family's input and output for one checkpoint; what is the same for most stands here.
 
     Attributes:
@@ -96,6 +97,7 @@ class Format:
     threshold: Threshold | None = None
     threshold_without_reference: Threshold | None = None
 
+    @abstractmethod
     def render(
         self, problem: str, steps: Sequence[str], reference: str | None = None
     ) -> Rendered | Branched:
@@ -104,7 +106,6 @@ class Format:
         Raises:
             RecordError: the steps cannot be rendered, says why.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +117,7 @@ class Family:
         bind: from a checkpoint's tokenizer, folder and name to its format.
         architectures: of `config.json`, those that only this family has.
         marker: a file that only this family's folders hold.
+        takes_base: whether a score compares the model with the one that it was trained from.
 
     `bind` raises `CheckpointError` where the tokenizer lacks a token that the format needs.
     """
@@ -124,14 +126,12 @@ class Family:
     bind: Callable[[Any, Path, str], Format]
     architectures: tuple[str, ...] = ()
     marker: str | None = None
+    takes_base: bool = False
 
     def checkpoint_context(self, name: str) -> int | None:
         """The context that the entry declares for a checkpoint of this name, if it knows it."""
-        last = name.rstrip("/").rpartition("/")[2].lower()
-        for checkpoint in self.entry.checkpoints:
-            if checkpoint.id.rpartition("/")[2].lower() == last:
-                return checkpoint.context
-        return None
+        known = (item.context for item in self.entry.checkpoints if item.is_named(name))
+        return next(known, None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,8 +25,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from prm.engines import Completion, Message
-from prm.zoo.critique import Asking, Course, Scores, mean, read_verdicts, together, unfinished
+from prm.engines import Completion, Message, unfinished
+from prm.zoo.critique import Asking, Course, Scores, mean, read_verdicts, together
 from prm.zoo.entry import Checkpoint, Entry
 from prm.zoo.family import GenerativeFamily
 

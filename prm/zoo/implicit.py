@@ -27,7 +27,7 @@ from prm.errors import CheckpointError, RecordError
 from prm.render import Rendered
 from prm.zoo.entry import Checkpoint, Entry
 from prm.zoo.family import Family, Format
-from prm.zoo.text import Special, encode
+from prm.zoo.text import Special, cut_specials, encode
 
 SCALE = 0.001
 SEPARATOR = "\n\n"
@@ -64,8 +64,8 @@ class ImplicitFormat(Format):
         self._tokenizer = tokenizer
         self.context = context
         before, between, after, self._trims = _template(tokenizer)
-        self._before, self._between = (_specials(tokenizer, text) for text in (before, between))
-        self._after = _specials(tokenizer, after)
+        self._before, self._between = (cut_specials(tokenizer, text) for text in (before, between))
+        self._after = cut_specials(tokenizer, after)
         closing = [piece for piece in self._after if piece.strip()]
         if len(closing) != 1 or not isinstance(self._after[0], Special):
             raise CheckpointError("the chat template does not end an answer with one special token")
@@ -123,14 +123,6 @@ def _template(tokenizer: Any) -> tuple[str, str, str, bool]:
     return parts[0], parts[1], parts[2], kept == 0
 
 
-def _specials(tokenizer: Any, text: str) -> list[str]:
-    """A template's text, cut into special tokens and what lies between."""
-    names = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-    pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    pieces = re.split(f"({pattern})", text) if names else [text]
-    return [Special(piece) if piece in names else piece for piece in pieces if piece]
-
-
 def _bind(tokenizer: Any, folder: Path, name: str) -> ImplicitFormat:
     return ImplicitFormat(tokenizer, FAMILY.checkpoint_context(name))
 
@@ -159,4 +151,5 @@ FAMILY = Family(
         "2502.01456",
     ),
     bind=_bind,
+    takes_base=True,
 )

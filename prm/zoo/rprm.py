@@ -19,8 +19,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from prm.engines import Completion, Message
-from prm.zoo.critique import Asking, Course, Scores, mean, read_verdicts, unfinished
+from prm.engines import Completion, Message, unfinished
+from prm.zoo.critique import Asking, Course, Scores, mean, read_verdicts
 from prm.zoo.entry import Checkpoint, Entry
 from prm.zoo.family import GenerativeFamily
 

@@ -9,6 +9,7 @@ are found by the characters where they were put (`encode_tagged`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,14 @@ from prm.render import Rendered, token_ids
 
 class Special(str):
     """The name of a special token, as against text."""
+
+
+def cut_specials(tokenizer: Any, text: str) -> list[str]:
+    """A template's text, cut into special tokens and what lies between."""
+    names = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    pieces = re.split(f"({pattern})", text) if names else [text]
+    return [Special(piece) if piece in names else piece for piece in pieces if piece]
 
 
 def encode(tokenizer: Any, *pieces: str) -> list[int]:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 PREFIXES: dict[Head, tuple[str, ...]] = {"score": ("score",), "value": ("v_head.summary", "v_head")}
 """Where a head's tensors lie in the weights; the first that is there counts."""
 
-NEEDED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.py"]
-"""What is fetched from the Hub."""
+NEEDED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+"""What is fetched from the Hub: no code, no pickles."""
 
 
 def locate(model: str, revision: str | None) -> Path:
@@ -55,8 +55,7 @@ def _fetch(model: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        patterns = [name for name in NEEDED if name != "*.py"]
-        return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
+        return Path(snapshot_download(model, revision=revision, allow_patterns=NEEDED))
     except (OSError, ValueError) as error:  # the Hub's own errors are both
         raise CheckpointError(
             f"{model}: the Hub does not give it ({str(error).strip().splitlines()[0]})"

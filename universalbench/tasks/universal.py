@@ -9,8 +9,6 @@ together (`AIME long`) they are the part of the benchmark that a solution belong
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from prm.errors import ConfigError, RecordError
 from prm.records import LabelledSolution
 from prm.sources import Source, labelled
@@ -56,16 +54,3 @@ def subset_name(item: LabelledSolution, path: object) -> str:
     else:
         return f"{subset} {length}"
     raise RecordError(f"solution {item.id!r}: {missing}", path=path)
-
-
-def plain_mean(values: Mapping[str, float]) -> float:
-    """The benchmark's average: the plain mean of its subsets' values, whatever their sizes.
-
-    Source: the last column of the published table, the mean of its seven subsets.
-
-    Args:
-        values: subset → a metric there, such as the F1 of wrong steps.
-    """
-    if not values:
-        raise ValueError("no subsets to average over")
-    return sum(values.values()) / len(values)
