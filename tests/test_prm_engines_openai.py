@@ -459,7 +459,7 @@ def test_retry_after_is_kept(server: Server, form: str) -> None:
 )
 def test_any_retry_after_makes_a_reasonable_pause(value: str, seconds: float | None) -> None:
     response = http.httpx.Response(429, headers={"retry-after": value})
-    assert http._retry_after(response) == seconds
+    assert http.retry_after(response) == seconds
 
 
 def test_a_failing_server_is_left_for_the_next() -> None:

@@ -118,8 +118,6 @@ class ScorerConfig:
     def __post_init__(self) -> None:
         if self.batch_tokens < 1:
             raise ValueError(f"batch_tokens is {self.batch_tokens}; it must be at least 1")
-        if self.options and self.backend != "vllm":
-            raise ValueError(f"options is for backend vllm; backend is {self.backend}")
         if self.max_length is not None and self.max_length < 1:
             raise ValueError(f"max_length is {self.max_length}; it must be at least 1")
 

@@ -113,7 +113,7 @@ def engine_config(config: ScorerConfig) -> EngineConfig:
         refuse_device(config)
     folder = weights.locate(config.model, config.revision)
     weights.require_safetensors(folder)
-    options = dict(config.options)
+    options = dict(config.options) if config.backend == "vllm" else {}
     if config.device != "auto":
         options["device_map"] = config.device
     return EngineConfig(
