@@ -23,8 +23,13 @@ import requests
 import sums
 from test_prm_serve import make_checkpoint
 
+from prm.errors import CheckpointError
 from prm.records import Failure, Solution
-from prm.scorers import ScorerConfig, load
+from prm.scorers import ScorerConfig, StepScorer, load
+from prm.serve.app import make_app
+from prm.serve.desk import Desk
+from prm.serve.process import serve
+from prm.serve.schemas import Limits
 
 ROOT = Path(__file__).parents[1]
 KEY = "secret"
@@ -373,3 +378,20 @@ def test_a_killed_engine_ends_the_server(tmp_path: Path) -> None:
             line for line in server.log.read_text().splitlines() if line.startswith("prm serve: ")
         ]
         assert "the engine died" in last
+
+
+def test_a_model_that_failed_before_anybody_listened_ends_the_server() -> None:
+    def fail() -> StepScorer:
+        raise CheckpointError("no such folder")
+
+    desk = Desk(None, Limits())
+    desk.batcher.load(fail)
+    while desk.batcher.state != "dead":
+        time.sleep(0.01)
+    ends = threading.Timer(20, os.kill, (os.getpid(), signal.SIGTERM))
+    ends.start()
+    began = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(CheckpointError):
+        serve(make_app(desk), desk.batcher, listener, drain=1.0, patience=1.0)
+    ends.cancel()
+    assert time.monotonic() - began < 10
