@@ -19,6 +19,7 @@ from typing import Literal
 from prm.errors import EngineError
 from prm.records import Solution
 from prm.scorers import StepScorer
+from prm.search.budget import shared_out
 from prm.serve.logs import log_failure
 from prm.serve.metrics import Metrics
 from prm.serve.outcomes import Outcome, outcomes_of
@@ -208,13 +209,9 @@ class Batcher:
 
     def _give(self, entries: list[_Entry], outcomes: list[Outcome], tokens: int) -> None:
         """Bring outcomes to their requests."""
-        total = sum(entry.cost for entry in entries)
-        cost = given = 0
-        for entry, outcome in zip(entries, outcomes, strict=True):
+        shares = shared_out(tokens, [entry.cost for entry in entries])
+        for entry, outcome, share in zip(entries, outcomes, shares, strict=True):
             ticket = _ticket(entry)
-            cost += entry.cost
-            share = tokens * cost // total - given  # the shares add up to the whole
-            given += share
             ticket.tokens += share
             ticket.outcomes[entry.index] = outcome
             ticket.missing -= 1
