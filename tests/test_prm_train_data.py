@@ -127,6 +127,9 @@ def test_solution_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"data\.jsonl: .*invalid JSON"):
         file[1]
     assert list(SolutionFile(path)) == []
+    path.unlink()  # as the main process does when it refuses to train
+    with pytest.raises(RecordError, match=r"data\.jsonl: cannot be read \(No such file"):
+        file[1]
 
 
 # Leaks and split

@@ -13,7 +13,7 @@ import random
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict, TypeVar, overload
+from typing import Any, BinaryIO, Literal, TypedDict, TypeVar, overload
 
 from torch.utils.data import Dataset
 
@@ -51,13 +51,10 @@ class SolutionFile(Sequence[LabelledSolution]):
         self.path = Path(path)
         self._places = array("Q")
         place = 0
-        try:
-            with open(self.path, "rb") as file:
-                for line in file:
-                    self._places.append(place)
-                    place += len(line)
-        except OSError as error:
-            raise RecordError(f"cannot be read ({error.strerror})", path=path) from None
+        with self._open() as file:
+            for line in file:
+                self._places.append(place)
+                place += len(line)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -80,8 +77,15 @@ class SolutionFile(Sequence[LabelledSolution]):
         part._places = array("Q", (self._places[index] for index in indices))
         return part
 
+    def _open(self) -> BinaryIO:
+        # Of several processes the main one takes the file away when it refuses to train.
+        try:
+            return open(self.path, "rb")
+        except OSError as error:
+            raise RecordError(f"cannot be read ({error.strerror})", path=self.path) from None
+
     def _read(self, places: Iterable[int]) -> Iterator[LabelledSolution]:
-        with open(self.path, "rb") as file:
+        with self._open() as file:
             for place in places:
                 file.seek(place)
                 yield jsonl.decode(file.readline(), LabelledSolution, path=self.path)
