@@ -41,6 +41,7 @@ STAGES = {
     "search": ("prm.search.stage", "best of N, majority and their kin over given candidates"),
     "solve": ("prm.search.online", "a policy and a reward model search for solutions"),
     "serve": ("prm.serve.stage", "an HTTP server for scores and reranking"),
+    "reproduce": ("prm.reproduce.stage", "the claims of the method, measured again"),
 }
 """Stage → its module (with `Config` and `run`) and what it does."""
 

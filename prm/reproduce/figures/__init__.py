@@ -1,0 +1,1 @@
+"""One module a figure: `TITLE`, `declare(lab)`, and `measure(lab)`."""
