@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP := .venv/bin/python -m pip
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint types setup
+.PHONY: demo reproduce-short test lint types setup
 
 setup: $(INSTALLED)
 
@@ -20,6 +20,10 @@ $(INSTALLED): pyproject.toml configs/constraints/cpu.txt
 
 demo: $(INSTALLED)
 	.venv/bin/python examples/micro/demo.py
+
+# A part of the claims, measured again in a small size: no number may fall below its recording.
+reproduce-short: $(INSTALLED)
+	.venv/bin/prm reproduce configs/reproduce/short.yaml
 
 # Two at a time: each worker computes with one thread, and a file's tests stay together, so that they
 # share what is dear to start.

@@ -96,19 +96,23 @@ class Forecast:
 class Reader:
     """Counts a request's tokens with its engine's tokenizer, or by characters without one.
 
+    Args:
+        config: the engine's; None counts by characters.
+
     Attributes:
         note: how it counts, where that is not exact.
     """
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig | None) -> None:
         self.note: str | None = None
-        self._encode: Callable[[Request], Sequence[int]]
+        self._encode: Callable[[Request], Sequence[int]] = _by_characters
+        if config is None:
+            return
         try:
             self._encode = _encoder(config).encode
         except (OSError, ValueError, ImportError, CheckpointError) as error:
             reason = " ".join(str(error).split())[:100]
             self.note = f"{config.name}: {CHARACTERS} characters a token, no tokenizer ({reason})"
-            self._encode = _by_characters
 
     def read(self, request: Request) -> Sequence[int]:
         """The token ids; without a tokenizer as many stand-ins, alike where the text is."""

@@ -32,6 +32,9 @@ OPEN, CLOSE = "<think>", "</think>"
 """Around what a model thinks, as most of them write it themselves."""
 
 
+OUTPUTS = ("solutions.jsonl", "failures.jsonl")
+
+
 @dataclass
 class PromptConfig:
     """One way to ask a policy.
@@ -232,7 +235,8 @@ def forecast(config: Config) -> Forecast:
 def run(config: Config) -> Counts:
     """Sample from all policies; resumes where an earlier attempt stopped."""
     _check(config)
-    with Run(config.out, "sample", config, {"problems": identify(config.problems)}) as folder:
+    inputs = {"problems": identify(config.problems)}
+    with Run(config.out, "sample", config, inputs, [*OUTPUTS, "sampled.jsonl"]) as folder:
         if folder.counts is not None:
             return folder.counts
         selecting = config.distinct or config.balanced
@@ -256,7 +260,7 @@ def run(config: Config) -> Counts:
                 kept = (item for item in jsonl.read(sampled, Solution) if item.id not in left)
                 jsonl.write(folder.path("solutions.jsonl"), kept)
             failed.commit()
-        return folder.finish(_count(folder, sampled), ["solutions.jsonl", "failures.jsonl"])
+        return folder.finish(_count(folder, sampled), OUTPUTS)
 
 
 def _sample_all(config: Config, out: jsonl.Writer, failed: jsonl.Writer) -> None:

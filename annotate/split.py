@@ -31,6 +31,9 @@ BOUNDARY, REWRITE, RULES = "boundary", "rewrite", "rules"
 why, with the numbers after a colon."""
 
 
+OUTPUTS = ("solutions.jsonl",)
+
+
 @dataclass
 class Config:
     """`prm split`.
@@ -102,7 +105,7 @@ def run(config: Config) -> Counts:
     inputs = {"source": identify(config.source)}
     if config.engine is not None:
         inputs["prompts"] = fingerprint(prompt_folder(config.prompts))
-    with Run(config.out, "split", config, inputs) as folder:
+    with Run(config.out, "split", config, inputs, OUTPUTS) as folder:
         if folder.counts is not None:
             return folder.counts
         total = sum(1 for _ in solutions(config.source))
@@ -122,7 +125,7 @@ def run(config: Config) -> Counts:
             if "split_error" in item.metadata
         )
         counts = Counts(read=total, written=total, failed=dict(errors))
-        return folder.finish(counts, ["solutions.jsonl"])
+        return folder.finish(counts, OUTPUTS)
 
 
 def _split_rest(config: Config, total: int, out: jsonl.Writer, meter: Meter | None) -> None:

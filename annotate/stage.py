@@ -99,7 +99,8 @@ def run(config: Config) -> Counts:
         # The words of the prompts decide what is written, as much as their set's name.
         prompts = prompt_folder(voter.settings.prompts)
         inputs[f"judges[{index}].settings.prompts"] = fingerprint(prompts)
-    with Run(config.out, "annotate", config, inputs) as folder:
+    votes = ["votes-rules.jsonl", *(_votes_of(index) for index in range(len(config.judges)))]
+    with Run(config.out, "annotate", config, inputs, ["annotations.jsonl", *votes]) as folder:
         if folder.counts is not None:
             return folder.counts
         total = sum(1 for _ in solutions(config.source))
@@ -150,6 +151,11 @@ def _check(config: Config) -> None:
         raise ConfigError(f"rules: {unknown[0]!r} is not among {', '.join(RULES)}")
 
 
+def _votes_of(index: int) -> str:
+    """The name of a judge's file."""
+    return f"votes-{index}.jsonl"
+
+
 def _run_rules(config: Config, total: int, folder: Run, name: str) -> None:
     with jsonl.Writer(folder.path(name), _Votes) as out:
         todo = _remaining(config, out)
@@ -163,7 +169,7 @@ def _run_rules(config: Config, total: int, folder: Run, name: str) -> None:
 
 def _run_judge(config: Config, index: int, total: int, folder: Run, earlier: Sequence[str]) -> str:
     """Let a judge vote, unless it has; returns the name of its file."""
-    voter, name = config.judges[index], f"votes-{index}.jsonl"
+    voter, name = config.judges[index], _votes_of(index)
     with jsonl.Writer(folder.path(name), _Votes) as out:
         if len(out.finished) < total:
             sequential = _sequential(config, index, folder, earlier, len(out.finished))

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 from prm import config as configuration
 from prm.describe import describe
 from prm.errors import ConfigError, PRMError
-from prm.recipe import Recipe, prepare, require_inputs
+from prm.recipe import Recipe, folder, prepare, require_alone, require_inputs, runs
 from prm.run import Counts
 
 STAGES = {
@@ -52,6 +52,10 @@ REPORTS = {
         "what the checks of labels said and did, and examples of each",
     ),
     "bench": ("universalbench.report.stage", "runs on a page: tables, differences, curves, errors"),
+    "reproduce": (
+        "prm.reproduce.agreement",
+        "whether two runs of other seeds come to the same numbers and verdicts",
+    ),
 }
 """Stage whose output a report is of → its module, likewise, and what it shows."""
 
@@ -59,10 +63,12 @@ REPORTS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     name = "prm"
+    only_text = True  # until a stage begins, which talks to more than the terminal
     try:
         _quiet_libraries()
         options = _parse(arguments)
         name = f"prm {options.command}"
+        only_text = options.command in ("doctor", "zoo")
         if options.command == "doctor":
             from prm.doctor import report
 
@@ -70,7 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif options.command == "zoo":
             print(_zoo(options.words), flush=True)
         elif options.command == "run":
-            _run_recipe(options.config, options.overrides)
+            if options.dry_run:
+                estimated = _estimate(options.config, options.overrides)
+                only_text = True
+                print(estimated, flush=True)
+            else:
+                _run_recipe(options.config, options.overrides)
         else:
             stage = importlib.import_module(options.module)
             words = _runs_named(stage, options.config, options.overrides)
@@ -79,14 +90,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.dry_run:
                 forecast = _forecast(options.command, stage, config)
                 if os.environ.get("RANK", "0") == "0":  # one process of a launch speaks for all
-                    print(forecast)
+                    only_text = True
+                    print(forecast, flush=True)
             else:
                 _run_stage(options.command, stage, config)
     except PRMError as error:
         problem = str(error)
     except BrokenPipeError:
-        if name not in ("prm", "prm doctor", "prm zoo"):
-            raise  # a stage talks to more than the terminal
+        if not only_text:
+            raise
         # Whoever read the text has seen enough (`prm zoo | head`); nothing more can be printed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -118,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         description=f"{purpose}\n\n{inspect.cleandoc(Recipe.__doc__ or '')}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _add_dry_run(recipe)
     _add_arguments(recipe, None)
     commands.add_parser("doctor", help="what this machine can run, and what to install")
     purpose = "which published reward models can be scored, and how each is used"
@@ -155,9 +168,13 @@ def _add_stages(commands: Any, stages: Mapping[str, tuple[str, str]], before: st
     for name, (module, purpose) in stages.items():
         stage = commands.add_parser(name, help=purpose, description=purpose, add_help=False)
         stage.add_argument("-h", "--help", action=_KeysAction, module=module)
-        stage.add_argument("--dry-run", action="store_true", help="what it would ask and cost")
+        _add_dry_run(stage)
         stage.set_defaults(command=f"{before}{name}", module=module)
         _add_arguments(stage, "?")
+
+
+def _add_dry_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="what it would ask and cost")
 
 
 def _add_arguments(parser: argparse.ArgumentParser, config: str | None) -> None:
@@ -182,14 +199,33 @@ class _KeysAction(argparse.Action):
 def _runs_named(
     stage: Any, path: str | None, overrides: Sequence[str]
 ) -> tuple[str | None, Sequence[str]]:
-    """Run folders among the words of a stage that takes `runs`, as the override they stand for."""
+    """Run folders among the words of a stage that takes `runs`, as the override they stand for.
+
+    Whatever is neither an override nor a YAML file is meant as one: the stage says of each that is
+    no run what is wrong with it.
+
+    Raises:
+        ConfigError: a file of a run is named.
+    """
+    if "runs" not in {item.name for item in dataclasses.fields(stage.Config)}:
+        return path, overrides
     words = [word for word in (path, *overrides) if word is not None]
-    named = [word for word in words if os.path.exists(os.path.join(word, "run.json"))]
-    if not named or "runs" not in {item.name for item in dataclasses.fields(stage.Config)}:
+    for word in words:
+        if word.endswith((".json", ".jsonl")) and os.path.isfile(word):
+            parent = os.path.dirname(word) or "."
+            raise ConfigError(f"{word}: a file of a run; give the run's folder, {parent}")
+    named = [word for word in words if not _is_override_or_file(word)]
+    if not named:
         return path, overrides
     rest = [word for word in words if word not in named]
     override = f"runs={json.dumps(named)}"
     return (rest[0], [*rest[1:], override]) if rest else (None, [override])
+
+
+def _is_override_or_file(word: str) -> bool:
+    if os.path.isdir(word):
+        return False
+    return "=" in word or word.endswith((".yaml", ".yml")) or os.path.exists(word)
 
 
 def _config_and_overrides(
@@ -216,13 +252,31 @@ def _forecast(name: str, stage: Any, config: Any) -> Any:
 
 
 def _run_recipe(path: str, overrides: Sequence[str]) -> None:
-    recipe = configuration.load(Recipe, path, overrides)
-    # Every stage's configuration and files are checked before the first stage starts.
-    prepared = prepare(recipe, path, {key: value[0] for key, value in STAGES.items()})
-    require_inputs(recipe, path, [(name, config) for name, _, config in prepared])
+    recipe, prepared = _prepared(path, overrides)
+    stages = [(name, config) for name, _, config in prepared]
+    require_inputs(recipe, path, stages)
+    require_alone(recipe, path, stages, int(os.environ.get("WORLD_SIZE", "1")))
     for name, stage, config in prepared:
-        print(f"── {name}", flush=True)
+        if not runs(recipe, name, config):
+            continue
+        if os.environ.get("RANK", "0") == "0":  # one process of a launch speaks for all
+            print(f"── {name}", flush=True)
         _run_stage(name, stage, config)
+
+
+def _estimate(path: str, overrides: Sequence[str]) -> Any:
+    """What all stages of a recipe would ask and cost."""
+    from prm.estimate.table import estimate
+
+    recipe, prepared = _prepared(path, overrides)
+    stages = [(folder(name, config), name, config) for name, _, config in prepared]
+    return estimate(stages, recipe.hardware, recipe.guess, path, only=recipe.only)
+
+
+def _prepared(path: str, overrides: Sequence[str]) -> tuple[Recipe, list[tuple[str, Any, Any]]]:
+    """A recipe, and every stage's configuration: all are checked before the first stage starts."""
+    recipe = configuration.load(Recipe, path, overrides)
+    return recipe, prepare(recipe, path, {key: value[0] for key, value in STAGES.items()})
 
 
 def _zoo(words: Sequence[str]) -> str:

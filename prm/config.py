@@ -180,7 +180,7 @@ def _problem(node: Container | None, key: str = "") -> str | None:
     try:
         OmegaConf.to_object(node)
         return None
-    except (OmegaConfBaseException, ValueError) as error:
+    except (OmegaConfBaseException, ValueError, ConfigError) as error:
         found = _first_line(error)
     inside = [
         _problem(part, name) for name, part in _parts(node, key) if isinstance(part, Container)

@@ -208,6 +208,15 @@ def processbench(row: Row, number: int) -> list[Solution]:
 
 
 def prmbench(row: Row, number: int) -> list[LabelledSolution]:
+    """The modified solution; a row that names only steps it does not have is no row of labels."""
+    [item] = prmbench_modified(row, number)
+    if 0.0 not in item.labels and "absent_error_steps" in item.solution.metadata:
+        raise Unlabelled(item.id, "error_steps that name none of its steps")
+    return [item]
+
+
+def prmbench_modified(row: Row, number: int) -> list[LabelledSolution]:
+    """The modified solution, every step right but those that the row calls wrong and it has."""
     steps = _step_list(row, "modified_process")
     errors = _column(row, "error_steps", list)
     if not all(type(index) is int for index in errors):
@@ -234,7 +243,7 @@ def prmbench(row: Row, number: int) -> list[LabelledSolution]:
 def prmbench_items(row: Row, number: int) -> list[LabelledSolution]:
     """What PRMBench's evaluation takes of a row: the modified solution and, of the class
     `redundency`, before it the original one as class `correct`; with the evaluation's ids."""
-    [item] = prmbench(row, number)
+    [item] = prmbench_modified(row, number)
     name, idx = _column(row, "classification", str), _column(row, "idx", str)
     metadata = item.solution.metadata | {"idx": idx}
     solution = replace(item.solution, id=f"{name}_{idx}", metadata=metadata)

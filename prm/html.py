@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,22 +36,41 @@ def render(package: str, **values: Any) -> str:
     return environment.get_template("page.html").render(values)
 
 
-def make_folder(out: str) -> Path:
+def make_folder(out: str, writes: Sequence[str] = (), title: str = "") -> Path:
     """The folder of a report, which is no run folder: a report is made anew each time.
 
+    Args:
+        out: the folder.
+        writes: the files that the report makes. They may be there only beside its own page.
+        title: of that page, by which `report.html` is known as its own.
+
     Raises:
-        RunConflictError: a stage ran here, which may have a page of the same name.
+        RunConflictError: a stage ran here, which may have a page of the same name; or a file of
+            `writes` is there that no such report left.
         ConfigError: the folder cannot be written.
     """
     folder = Path(out)
     if (folder / "run.json").exists():
         # Benchmarks write a page of the same name, and would never write it again.
         raise RunConflictError(f"{folder}: holds the run of a stage; set another `out`")
+    there = [name for name in writes if os.path.lexists(folder / name)]
+    if there and not _is_titled(folder / "report.html", title):
+        raise RunConflictError(
+            f"{folder}: holds {there[0]}, which no such report left; set another `out`, or move it"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written ({error.strerror}); set `out`") from None
     return folder
+
+
+def _is_titled(page: Path, title: str) -> bool:
+    try:
+        with open(page, "rb") as file:
+            return f"<title>{title}</title>".encode() in file.read(1 << 12)
+    except OSError:
+        return False
 
 
 def _visible(value: Any) -> Any:

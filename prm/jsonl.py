@@ -8,6 +8,7 @@ sees half a file and a killed writer goes on where it stopped.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import functools
 import json
@@ -134,6 +135,17 @@ def read_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, row
 
 
+def refuse_utf16(start: bytes, path: str | Path) -> None:
+    """Refuse a file that starts as UTF-16 does: with its mark, or with a NUL beside the first
+    character, which no JSON has.
+
+    Raises:
+        RecordError: it does.
+    """
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or start[:2].count(0) == 1:
+        raise RecordError("the file is UTF-16; save it as UTF-8", path=path)
+
+
 def read(path: str | Path, record: type[T], *, unique: bool = True) -> Iterator[T]:
     """Yield the records of a JSON Lines file, strictly decoded.
 
@@ -167,6 +179,7 @@ def _lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
             for number, line in enumerate(file, start=1):
                 if number == 1:
                     line = line.removeprefix(BOM)
+                    refuse_utf16(line, path)
                 if line.strip():
                     yield number, line
     except FileNotFoundError:

@@ -96,7 +96,10 @@ class Solution:
         _require(bool(self.problem.strip()), "problem is empty")
         _require(bool(self.steps), "steps is empty: a solution needs at least one step")
         for index, step in enumerate(self.steps):
-            _require(bool(step.strip()), f"steps[{index}] is blank")
+            _require(
+                bool(step.strip()),
+                f"steps[{index}] is blank; leave it out, with its label if it has one",
+            )
         if self.metadata:
             try:
                 json.dumps(self.metadata, allow_nan=False)

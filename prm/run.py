@@ -2,8 +2,8 @@
 
 `run.json` is written when a stage starts and again when it ends. The same command on the same
 folder resumes or, once finished, does nothing; another configuration or input is refused with
-what differs, unless the run that began here wrote nothing. One process at a time may hold a
-folder.
+what differs, unless the run that began here wrote nothing; and so is a folder without `run.json`
+that holds what the stage would write. One process at a time may hold a folder.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import importlib.metadata
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,7 @@ from typing import Any
 
 from prm import config as configuration
 from prm import jsonl
-from prm.errors import ConfigError, RecordError, RunConflictError
+from prm.errors import ConfigError, PRMError, RecordError, RunConflictError
 from prm.records import SCHEMA_VERSION
 
 _PACKAGES = (
@@ -84,17 +84,24 @@ class Run:
         config: the resolved configuration dataclass. What is marked `MAY_CHANGE` in it is
             recorded and not compared, nor is `out`: a folder may be moved.
         inputs: for each input a name and what identifies its content (see `fingerprint`).
+        writes: the files and folders that the stage makes here. Where no run has begun, none of
+            them may be there: it would be taken for this run's, or be lost.
 
     Attributes:
         counts: the counts of the finished run, or None while there is work to do.
 
     Raises:
-        RunConflictError: the folder holds another stage, configuration or input, or another
-            process is at work in it.
+        RunConflictError: the folder holds another stage, configuration or input, or what no run
+            left, or another process is at work in it.
     """
 
     def __init__(
-        self, folder: str | Path, stage: str, config: Any, inputs: dict[str, str] | None = None
+        self,
+        folder: str | Path,
+        stage: str,
+        config: Any,
+        inputs: dict[str, str] | None = None,
+        writes: Iterable[str] = (),
     ) -> None:
         self.folder = Path(folder)
         self.stage = stage
@@ -110,6 +117,7 @@ class Run:
             "started": _now(),
         }
         self.counts: Counts | None = None
+        self._found: set[str] | None = None  # what was there before the first run here
         self._began = time.monotonic()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -126,14 +134,21 @@ class Run:
                 f"{self.folder}: another process is at work here; wait, or set another `out`"
             ) from None
         try:
-            self._adopt()
+            self._adopt(writes)
         except BaseException:
             self._lock.close()
             raise
 
-    def _adopt(self) -> None:
+    def _adopt(self, writes: Iterable[str]) -> None:
         before = _read_run(self.folder)
         if before is None:
+            for name in (one + suffix for one in writes for suffix in ("", jsonl.PARTIAL)):
+                if os.path.lexists(self.folder / name):
+                    raise RunConflictError(
+                        f"{self.folder}: holds {name}, which no run left; set another `out`, or "
+                        "move it"
+                    )
+            self._found = {item.name for item in self.folder.iterdir()}
             jsonl.write_text(self.folder / "run.json", _pretty(self._record))
             return
         compared = ("stage", "schema_version", "inputs", "identity")
@@ -157,13 +172,17 @@ class Run:
         if outputs is not None and all((self.folder / name).exists() for name in outputs):
             self.counts = Counts(**before["counts"])
 
-    def _clear_if_empty(self) -> bool:
+    def _clear_if_empty(self, others: Iterable[str] = ()) -> bool:
         """Whether the run that began here wrote nothing; then its empty files are removed.
 
         A run that fails on its input or its configuration, or is killed before its first record,
         must not keep the folder from the next one.
+
+        Args:
+            others: names of what is known not to be the run's.
         """
-        left = [item for item in self.folder.iterdir() if item.name not in ("run.json", ".lock")]
+        kept = {"run.json", ".lock", *others}
+        left = [item for item in self.folder.iterdir() if item.name not in kept]
         if not all(_holds_nothing(item) for item in left):
             return False
         for item in left:
@@ -195,6 +214,10 @@ class Run:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        refused = isinstance(error, PRMError) and self._found is not None
+        if refused and self._clear_if_empty(self._found or ()):
+            # The folder is as before, whatever else of the user's lies in it.
+            (self.folder / "run.json").unlink(missing_ok=True)
         self._lock.close()
 
 

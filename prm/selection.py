@@ -56,11 +56,11 @@ def measure(problems: Sequence[Candidates], numbers: Sequence[int]) -> dict[str,
     judged = [problem for problem in problems if problem.correct is not None]
     fewest = min((len(problem.groups) for problem in judged), default=0)
     clusters = _numbered([problem_key(problem.problem) for problem in judged])
-    single = [_expected(problem, "pass@1", 1) for problem in judged]
+    single = [expected(problem, "pass@1", 1) for problem in judged]
     rows = []
     for n in sorted({n for n in numbers if n <= fewest}):
         for method in _methods(judged[0]):
-            values = [_expected(problem, method, n) for problem in judged]
+            values = [expected(problem, method, n) for problem in judged]
             gains = [value - before for value, before in zip(values, single, strict=True)]
             rows.append(
                 {
@@ -98,9 +98,16 @@ def _methods(problem: Candidates) -> list[str]:
     return ["pass@1", *best, "majority", *weighted, "oracle"]
 
 
-def _expected(problem: Candidates, method: str, n: int) -> float:
+def expected(problem: Candidates, method: str, n: int) -> float:
+    """Accuracy of a method out of `n` candidates of one problem, over all ways to draw them.
+
+    Args:
+        problem: with a true answer.
+        method: as `measure` names it, such as `best of N (min)`.
+        n: 1 to the number of candidates.
+    """
     correct = problem.correct
-    assert correct is not None  # measure() keeps only these
+    assert correct is not None
     seed = problem.problem
     if method == "pass@1":
         return fmean(correct)

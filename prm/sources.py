@@ -146,7 +146,7 @@ def solutions(source: Source) -> Iterator[Solution]:
             {
                 "gsm8k_solutions": formats.gsm8k_solutions,
                 "processbench": formats.processbench,
-                "prmbench": _without_labels(formats.prmbench),
+                "prmbench": _without_labels(formats.prmbench_modified),
                 "stepwise": _without_labels(formats.stepwise),
                 "prm800k": formats.prm800k_solutions,
                 "math_shepherd": _without_labels(formats.math_shepherd),
@@ -193,7 +193,8 @@ def labelled(source: Source, set_aside: list[Failure] | None = None) -> Iterator
     Args:
         source: where they are.
         set_aside: gets the rows that PRM800K and Math-Shepherd publish without a label for every
-            step, each with its reason; without such a list they are errors.
+            step, and those of PRMBench that call only steps wrong which they do not have, each
+            with its reason; without such a list they are errors.
     """
     readers = {
         "prmbench": formats.prmbench,
@@ -230,7 +231,7 @@ def problem_texts(source: Place) -> Iterator[str]:
             inner = row.get("solution", row)
             if not isinstance(inner, dict) or not isinstance(inner.get("problem"), str):
                 error = RecordError("no problem in this record", path=source, line=number)
-                raise _with_hint(error, row)
+                raise _with_hint(error, row, Problem)
             yield inner["problem"]
     elif source.format == "columns":
         if "problem" not in source.columns:
@@ -265,7 +266,7 @@ def _records(
             if error.field is None:
                 raise
             rows = (row for number, row in jsonl.read_rows(place.path) if number == error.line)
-            raise _with_hint(error, next(rows)) from None
+            raise _with_hint(error, next(rows), record) from None
         return
     seen: set[str] = set()
     for number, row in _rows(place):
@@ -290,7 +291,7 @@ def _read_row(
         try:
             return [jsonl.convert(row, record, path=place, number=number)]
         except RecordError as error:
-            raise _with_hint(error, row) from None
+            raise _with_hint(error, row, record) from None
     reader = readers.get(place.format)
     if reader is None:
         raise ConfigError(
@@ -319,8 +320,14 @@ def _read_row(
         raise RecordError(str(error), path=place, line=number) from None
 
 
-def _with_hint(error: RecordError, row: Row) -> RecordError:
-    """The error of a row that is none of our records, with the format that it may have."""
+def _with_hint(error: RecordError, row: Row, record: type) -> RecordError:
+    """The error of a row that is not the record that is needed, with what the row may be."""
+    if record is LabelledSolution and {"id", "problem", "steps"} <= set(row):
+        message = (
+            "a solution without labels, which are needed here; give the `labelled.jsonl` of "
+            "`prm verify`, or map its columns with `format: columns`"
+        )
+        return RecordError(message, path=error.path, line=error.line)
     likely = [name for name, columns in formats.COLUMNS.items() if set(columns) <= set(row)]
     if likely:
         hint = f". The row looks like {likely[0]}: set `format: {likely[0]}`"
@@ -374,7 +381,9 @@ def _local_rows(path: str) -> Iterable[tuple[int, Row]]:
 
 def _array_rows(path: str) -> Iterator[tuple[int, Row]]:
     try:
-        array = from_json(Path(path).read_bytes().removeprefix(jsonl.BOM))
+        content = Path(path).read_bytes()
+        jsonl.refuse_utf16(content, path)
+        array = from_json(content.removeprefix(jsonl.BOM))
     except OSError as error:
         raise RecordError(f"the file cannot be read ({error.strerror})", path=path) from None
     except ValueError as error:

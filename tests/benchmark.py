@@ -45,11 +45,13 @@ def item(
 
 
 def literal_f1(items: Sequence[Item], scores, cut: float, positive: bool = True) -> float | None:
-    """Per-step F1 counted step by step; None where it is 0/0. Positive is wrong unless False."""
+    """Per-step F1 counted step by step; None where it is 0/0. Positive is wrong unless False.
+
+    What has no scores is called what it is not."""
     hit = said = there = 0
     for entry, row in zip(items, scores, strict=True):
         for index, wrong in enumerate(entry.wrong or ()):
-            called = row is not None and row[index] < cut
+            called = row[index] < cut if row is not None else not wrong
             hit += called == positive and wrong == positive
             said += called == positive
             there += wrong == positive

@@ -333,3 +333,21 @@ def test_files_and_folders_that_will_not_do(tmp_path: Path) -> None:
     assert (tmp_path / "bench" / "report.html").read_text() == "of benchmarks"
     with pytest.raises(ValueError, match="examples is -1"):
         Config(out="o", annotations="a", examples=-1)
+
+
+@pytest.mark.parametrize("name", ["agreement.json", "report.html"])
+def test_a_file_that_no_report_left_is_not_overwritten(tmp_path: Path, name: str) -> None:
+    jsonl.write(tmp_path / "a.jsonl", small())
+    config = Config(out=str(tmp_path / "out"), annotations=str(tmp_path / "a.jsonl"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(RunConflictError, match=f"holds {name}, which no such report left; set an"):
+        stage.run(config)
+    assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["mine"]
+    (tmp_path / "out" / name).unlink()
+    stage.run(config)
+    whole = (tmp_path / "out" / "report.html").read_bytes()
+    (tmp_path / "out" / "agreement.json").write_text("old")
+    stage.run(config)  # its own may be made anew
+    assert (tmp_path / "out" / "report.html").read_bytes() == whole
+    assert (tmp_path / "out" / "agreement.json").read_text() != "old"

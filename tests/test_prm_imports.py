@@ -44,6 +44,7 @@ FLOORS = {
     "prm.client": 1,
     "prm.adapters": 4,
     "prm.reproduce": 5,
+    "prm.estimate": 5,
 }
 OUTSIDE = {"prm", "prm.__main__", "prm.cli", "prm.describe", "prm.recipe", "prm.doctor"}
 """Modules on no floor: the command line and what only it uses."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -249,3 +250,48 @@ def test_fingerprints(tmp_path: Path) -> None:
     assert fingerprint(one) != fingerprint(other)
     with pytest.raises(RecordError, match="no such file"):
         fingerprint(tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl.partial", "model"])
+def test_what_no_run_left_is_not_taken_over(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir() if name == "model" else (tmp_path / name).write_text("mine\n")
+    with pytest.raises(RunConflictError, match=rf"holds {name}, which no run left; set another"):
+        Run(tmp_path, "stage", Config(out=""), {}, ["out.jsonl", "model"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([".lock", name])
+    if name != "model":
+        assert (tmp_path / name).read_text() == "mine\n"
+    with Run(tmp_path, "stage", Config(out=""), {}, ["other.jsonl"]):  # a file of another name
+        assert record(tmp_path)["stage"] == "stage"
+
+
+def test_outputs_without_their_run_record_are_not_taken_over(tmp_path: Path) -> None:
+    finished(tmp_path)
+    with Run(tmp_path, "stage", Config(out=""), {"source": "1"}, ["out.jsonl"]) as run:
+        assert run.counts == COUNTS  # with its record, all is well
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(RunConflictError, match=r"holds out\.jsonl, which no run left"):
+        Run(tmp_path, "stage", Config(out="", name="b"), {"source": "1"}, ["out.jsonl"])
+    assert not (tmp_path / "run.json").exists()
+
+
+def refused(folder: Path, inputs: dict[str, str], wrote: str) -> None:
+    run = Run(folder, "stage", Config(out=""), inputs)
+    with contextlib.suppress(RecordError), run:
+        run.path("out.jsonl.partial").write_text(wrote)
+        raise RecordError("torn")
+
+
+def test_a_refused_run_leaves_a_shared_folder_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "solutions.jsonl").write_text("torn")
+    refused(tmp_path, {"source": "torn"}, "")
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [".lock", "solutions.jsonl"]
+    with Run(tmp_path, "stage", Config(out=""), {"source": "mended"}):
+        assert record(tmp_path)["inputs"] == {"source": "mended"}
+
+
+def test_a_run_that_fails_after_its_first_record_keeps_its_folder(tmp_path: Path) -> None:
+    refused(tmp_path, {}, "{}\n")
+    assert record(tmp_path)["stage"] == "stage"
+    with Run(tmp_path, "stage", Config(out=""), {}, ["out.jsonl"]) as run:  # and is resumed
+        assert run.counts is None

@@ -21,7 +21,7 @@ from prm import score as score_stage
 from prm.config import load as load_config
 from prm.errors import CheckpointError, ConfigError, RecordError, RunConflictError
 from prm.records import Failure, Solution, StepScores, steps_digest
-from prm.scorers import ScorerConfig, score_all
+from prm.scorers import ScorerConfig, score, score_all
 from prm.scorers import load as load_scorer
 from prm.scorers.base import token_batches
 from prm.scorers.transformers import TransformersScorer
@@ -311,6 +311,57 @@ def test_a_batch_of_no_tokens_is_refused(value):
         load_config(score_stage.Config, None, overrides)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("batch_tokens", 0), ("max_length", -1), ("reference", "bogus")]
+)
+def test_a_scorer_refuses_what_it_cannot_be(key, value):
+    with pytest.raises(ConfigError, match=rf"{key} is '?{value}"):
+        ScorerConfig("x", **{key: value})
+
+
+class Counting:
+    """A scorer of its own: a step's score is its length."""
+
+    name = "counting"
+
+    def score_each(self, batch):
+        return [
+            StepScores(
+                solution_id=item.id,
+                steps_digest=steps_digest(item),
+                model=self.name,
+                scores=tuple(float(len(step)) for step in item.steps),
+            )
+            for item in batch
+        ]
+
+
+@pytest.mark.parametrize(
+    ("problem", "steps", "reference", "message"),
+    [
+        ("q", [1, 2], None, "field 'steps.0': a text is needed, not int"),
+        ("q", ["a", None], None, "field 'steps.1': a text is needed, not NoneType"),
+        ("q", "2 + 3 = 5", None, "field 'steps': a list of texts is needed, .*; not str"),
+        ("q", iter("ab"), None, "field 'steps': a list of texts is needed"),
+        ("q", None, None, "field 'steps': a list of texts is needed, .*; not NoneType"),
+        ("q", ["a\ud800"], None, "field 'steps.0': .* at character 1 is half a surrogate pair"),
+        ("q", ["a"], 5, "field 'reference': a text is needed, not int"),
+        (None, ["a"], None, "field 'problem': a text is needed, not NoneType"),
+        ("q", [], None, "field 'steps': no steps to score"),
+    ],
+)
+def test_arguments_that_are_no_texts_are_refused(problem, steps, reference, message):
+    with pytest.raises(RecordError, match=message) as caught:
+        score(Counting(), problem, steps, reference)
+    assert "\n" not in str(caught.value)
+    str(caught.value).encode()  # printable
+
+
+@pytest.mark.parametrize("steps", [["ab", "", "\n"], ("ab", "", "\n")])
+def test_any_texts_get_a_score_each(steps):
+    assert score(Counting(), "", steps, "5") == [2.0, 0.0, 1.0]
+
+
 def test_declarations_survive_writing(tmp_path, tiny_prm):
     declared = aurora.read_declaration(tiny_prm)
     aurora.write_declaration(tmp_path, declared)
@@ -398,3 +449,22 @@ def test_a_missing_model_folder(tmp_path, source):
     with pytest.raises(CheckpointError, match="nowhere: no such model folder; give a folder"):
         score_stage.run(config(tmp_path / "run", source, tmp_path / "nowhere"))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_without_solutions_is_refused_before_the_model_is_loaded(tmp_path):
+    (tmp_path / "none.jsonl").write_text("\n")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "prm.json").write_text("{}")  # it could not be loaded
+    with pytest.raises(RecordError, match=r"none\.jsonl: no solutions in this source"):
+        score_stage.run(config(tmp_path / "run", tmp_path / "none.jsonl", tmp_path / "model"))
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+@pytest.mark.parametrize("name", ["scores.jsonl", "scores.jsonl.partial", "failures.jsonl"])
+def test_scores_of_no_run_are_not_taken_for_this_one_s(tmp_path, source, copy, name):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text("mine\n")
+    with pytest.raises(RunConflictError, match=f"holds {name}, which no run left"):
+        score_stage.run(config(tmp_path / "run", source, copy))
+    assert (tmp_path / "run" / name).read_text() == "mine\n"
+    assert not (tmp_path / "run" / "run.json").exists()

@@ -266,6 +266,7 @@ def test_stage_ranks_and_measures(files, capsys):
 
     assert "2 of 2 problems have a true answer; at least 3 candidates each" in printed
     assert "best of N (min)" in printed
+    assert "no column for N = 8: more than the fewest candidates of a problem" in printed
     lines = printed.splitlines()
     oracle = next(line for line in lines if line.startswith("oracle"))
     assert oracle.split()[1:4] == ["50.0", "83.3", "100.0"]

@@ -110,6 +110,38 @@ def test_short_ones_are_not_padded_to_a_long_one() -> None:
     assert everything(queue) == [["long", "a", "huge"], ["c"]]
 
 
+@given(
+    st.lists(st.tuples(COSTS, st.booleans()), min_size=1, max_size=8),
+    st.integers(1, 500),
+    st.booleans(),
+)
+def test_what_is_to_be_alone_is_alone_and_in_its_turn(
+    requests: list[tuple[list[int], bool]], budget: int, pads: bool
+) -> None:
+    queue: Waiting[int] = Waiting(budget, pads=pads)
+    for number, (costs, alone) in enumerate(requests):
+        queue.add(number, [number] * len(costs), costs, alone=alone)
+    taken = []
+    while batch := queue.take():
+        if any(entry.alone for entry in batch):
+            assert len(batch) == 1
+        taken += names(batch)
+    assert sorted(taken) == [n for n, (costs, _) in enumerate(requests) for _ in costs]
+
+
+def test_neither_kind_starves_the_other() -> None:
+    for kind in (False, True):
+        queue: Waiting[str] = Waiting(100)
+        queue.add("first", ["first"] * 10, [100] * 10, alone=kind)
+        rounds = 0
+        while "first" in queue.requests:
+            queue.add(rounds, ["other"], [100], alone=not kind)  # as many come as are served
+            queue.take()
+            rounds += 1
+            assert rounds < 1.2 * sum(range(2, 12))
+        assert rounds > 20  # nor do those that come later wait for all of the first
+
+
 def test_what_is_dropped_is_gone() -> None:
     queue: Waiting[str] = Waiting()
     queue.add("one", ["a", "b"], [1, 1])
@@ -359,3 +391,126 @@ def test_the_end() -> None:
     while not scorer.closed:
         threading.Event().wait(0.01)
     assert scorer.batches == [["first"]]
+
+
+# Work of another kind
+
+
+def test_work_has_its_turn_between_batches_with_the_scorer_in_its_thread() -> None:
+    scorer = Scorer()
+    batcher = make(scorer)
+    order: list[str] = []
+    threads: set[str] = set()
+
+    def work(found: Any) -> int:
+        order.append("work")
+        threads.add(threading.current_thread().name)
+        assert found is scorer
+        scorer.tokens += 5
+        return len(scorer.batches)
+
+    async def scenario() -> int:
+        first = await blocked(batcher, scorer)
+        tasks = [asyncio.create_task(batcher.score([solution("before")]))]
+        await asyncio.sleep(0)
+        done = asyncio.create_task(batcher.run(work, cost=20))
+        await asyncio.sleep(0)
+        tasks.append(asyncio.create_task(batcher.score([solution("after", "DIFFERENT" * 40)])))
+        await asyncio.sleep(0.05)
+        scorer.release.set()
+        found = await done
+        await asyncio.gather(first, *tasks)
+        return found
+
+    assert play(scenario) == 2
+    assert scorer.batches == [["first"], ["before"], ["after"]]
+    assert order == ["work"]
+    assert len(threads) == 1
+    assert threads.pop().startswith("scorer")
+    assert b"prm_tokens_total 26.0" in batcher._metrics.text(ready=True)
+
+
+def test_work_that_fails_ends_its_request_alone(caplog: pytest.LogCaptureFixture) -> None:
+    batcher = make(Scorer())
+
+    def fail(_: Any) -> None:
+        raise RuntimeError("a private matter")
+
+    async def scenario() -> None:
+        with pytest.raises(Refusal, match="its log tells of r-1") as refused:
+            await batcher.run(fail, request_id="r-1")
+        assert (refused.value.status, refused.value.problem.type) == (500, "internal")
+        assert (await batcher.score([solution("q")]))[0] == [Outcome(scores=(4.0,))]
+
+    play(scenario)
+    assert batcher.state == "ready"
+    assert "RuntimeError" in caplog.text
+    assert "private" not in caplog.text
+
+
+def test_work_that_finds_the_engine_dead_ends_the_server() -> None:
+    batcher = make(Scorer())
+    died = threading.Event()
+    batcher.on_death = died.set
+
+    def die(_: Any) -> None:
+        raise EngineError("the engine died")
+
+    async def scenario() -> None:
+        ends = await asyncio.gather(
+            batcher.run(die), batcher.run(lambda _: 1), return_exceptions=True
+        )
+        for end in ends:
+            assert isinstance(end, Refusal)
+            assert (end.status, end.problem.type) == (503, "dead")
+        with pytest.raises(Refusal, match="the engine died"):
+            await batcher.run(lambda _: 1, admitted=True)
+
+    play(scenario)
+    assert died.wait(10)
+    assert batcher.state == "dead"
+
+
+def test_work_whose_client_left_is_not_begun() -> None:
+    scorer = Scorer()
+    batcher = make(scorer)
+    done: list[str] = []
+
+    async def scenario() -> None:
+        first = await blocked(batcher, scorer)
+        leaving = asyncio.create_task(batcher.run(lambda _: done.append("leaving")))
+        staying = asyncio.create_task(batcher.run(lambda _: done.append("staying")))
+        await asyncio.sleep(0.05)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        scorer.release.set()
+        await asyncio.gather(first, staying)
+
+    play(scenario)
+    assert done == ["staying"]
+
+
+def test_work_is_sent_away_as_requests_are_unless_it_was_admitted() -> None:
+    with pytest.raises(Refusal, match="being loaded"):
+        play(lambda: make(None).run(lambda _: 1, admitted=True))
+    scorer = Scorer()
+    batcher = make(scorer, max_waiting=1)
+
+    async def scenario() -> None:
+        first = await blocked(batcher, scorer)
+        second = asyncio.create_task(batcher.score([solution("q")]))
+        await asyncio.sleep(0.05)
+        with pytest.raises(Refusal, match="1 requests wait already"):
+            await batcher.run(lambda _: 1)
+        third = asyncio.create_task(batcher.run(lambda _: 1, admitted=True))
+        scorer.release.set()
+        assert await third == 1
+        await asyncio.gather(first, second)
+        batcher.drain()
+        assert await batcher.run(lambda _: 2) == 2  # what was accepted goes on
+        batcher.give_up()
+        for late in (batcher.run(lambda _: 1, admitted=True), batcher.score([solution("q")])):
+            with pytest.raises(Refusal, match="the server ends"):
+                await late
+
+    play(scenario)

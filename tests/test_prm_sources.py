@@ -171,6 +171,20 @@ def test_prmbench(tmp_path: Path) -> None:
     assert found[2].solution.steps == ("a", "b")
 
 
+@pytest.mark.parametrize("errors", [[99], [0], [4, 5]])
+def test_a_prmbench_row_is_not_made_free_of_errors(tmp_path: Path, errors: list[int]) -> None:
+    source = Source(
+        format="prmbench",
+        path=file(tmp_path, PRMBENCH, PRMBENCH | {"idx": "p2", "error_steps": errors}),
+    )
+    with pytest.raises(RecordError, match=r":2: error_steps that name none of its steps; remove"):
+        list(labelled(source))
+    aside: list[Failure] = []
+    assert len(list(labelled(source, aside))) == 1
+    assert [item.reason for item in aside] == ["error_steps that name none of its steps"]
+    assert len(list(solutions(source))) == 2  # no label is taken
+
+
 def test_stepwise_labels_are_kept_as_they_are(tmp_path: Path) -> None:
     rows = [STEPWISE, STEPWISE | {"id": 7, "labels": [True, False]}]
     found = list(labelled(Source(format="stepwise", path=file(tmp_path, *rows))))
@@ -847,3 +861,21 @@ def test_prmbench_as_published(data_dir: Path) -> None:
     assert all(set(item.labels) <= {0.0, 1.0} for item in found)
     absent = [item for item in found if "absent_error_steps" in item.solution.metadata]
     assert len(absent) == 11
+
+
+def test_solutions_where_labels_are_needed(tmp_path):
+    place = Source(path=file(tmp_path, {"id": "a", "problem": "p", "steps": ["s"]}))
+    with pytest.raises(RecordError) as caught:
+        list(labelled(place))
+    assert "a solution without labels, which are needed here; give the" in str(caught.value)
+    assert "Field required" not in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("suffix", ["jsonl", "json"])
+def test_utf_16_is_named(tmp_path, encoding, suffix):
+    path = tmp_path / f"f.{suffix}"
+    row = json.dumps({"id": "a", "problem": "p", "steps": ["s"]})
+    path.write_bytes((f"[{row}]" if suffix == "json" else row + "\n").encode(encoding))
+    with pytest.raises(RecordError, match="the file is UTF-16; save it as UTF-8"):
+        list(solutions(Source(path=str(path))))

@@ -14,8 +14,10 @@ from safetensors.torch import load_file
 
 from prm.cli import main
 from prm.errors import CheckpointError, ConfigError
+from prm.scorers import ScorerConfig, identify, load
 from prm.zoo.catalog import FAMILIES, families, family
 from prm.zoo.convert import convert
+from prm.zoo.listing import describe
 
 
 def test_the_overview_names_every_family_and_checkpoint(capsys):
@@ -122,3 +124,28 @@ def test_what_cannot_be_converted(pickled, tmp_path):
         convert(str(pickled), str(tmp_path / "out"))
     with pytest.raises(CheckpointError, match="no pickled weights in it"):
         convert(str(tmp_path), str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen2.5-Math-PRM-7B", "qwen2.5-math-prm-7b"])
+def test_a_checkpoint_names_its_family(name):
+    assert describe(name) == describe("qwen-prm")
+
+
+@pytest.mark.parametrize("name", ["qwen", "qwen-pmr"])
+def test_a_name_that_is_nearly_a_family(name):
+    with pytest.raises(ConfigError, match=rf"no family '{name}'; did you mean qwen-prm\?"):
+        describe(name)
+
+
+def test_our_own_threshold_is_declared():
+    line = next(line for line in describe("aurora").splitlines() if line.startswith("threshold"))
+    assert "as `prm.json` declares" in line
+
+
+@pytest.mark.parametrize("family", ["rlhflow", "fover", "universal-prm", "genprm", "trl", "r-prm"])
+def test_a_declared_checkpoint_is_of_no_other_family(tmp_path, family):
+    (tmp_path / "prm.json").write_text("{}")
+    for do in (load, identify):
+        with pytest.raises(CheckpointError, match=f"family aurora, not {family}; leave `family` o"):
+            do(ScorerConfig(str(tmp_path), family=family))
+    assert identify(ScorerConfig(str(tmp_path), family="aurora"))

@@ -39,7 +39,7 @@ def test_the_tour_runs_as_written(tmp_path: Path) -> None:
     activate = ". .venv/bin/activate"
     tour = blocks("sh")[1:]
     assert tour[0].startswith(activate)
-    assert len(tour) == 9, "a block was added or lost: does this test still run all of them?"
+    assert len(tour) == 10, "a block was added or lost: does this test still run all of them?"
     # Where a command fails, the server must not live on: it holds the output that is waited for.
     head = "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n"
     script = head + "\n".join(tour).replace(activate, "true")

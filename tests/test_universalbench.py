@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import sums
+from hypothesis import given
+from hypothesis import strategies as st
 from page import Page
 
 from prm import jsonl
@@ -21,8 +25,10 @@ from prm.zoo import aurora
 from universalbench import results, stage
 from universalbench.evaluation import items_of
 from universalbench.predictors import Predictor, PredictorConfig, baseline_scores
+from universalbench.report.runs import gather, read
 from universalbench.report.table import format_table
-from universalbench.results import Results, Row
+from universalbench.results import PredictorRecord, Results, Row
+from universalbench.rows import shifted
 from universalbench.tasks import TaskConfig, load
 from universalbench.thresholds import Labelled, choose, tune
 
@@ -242,7 +248,8 @@ def test_steps_are_tuned_by_step_f1(full):
 def test_a_number_is_taken_as_it_is(processbench):
     task = load(processbench)
     config = PredictorConfig("x", baseline="always_right", threshold=0.25)
-    chosen = choose(config, None, {"first": Labelled(task.kind, items_of(task), [])}, 0)
+    record = PredictorRecord(id="x", kind="baseline", model="always_right")
+    chosen = choose(config, record, {"first": Labelled(task.kind, items_of(task), [])}, 0)
     assert (chosen.cut.value, chosen.cut.source) == (0.25, "given")
     assert not chosen.problems
 
@@ -275,9 +282,9 @@ def test_whole_numbers_are_thresholds_too(text, value):
     assert not isinstance(config.predictors[0].threshold, str)
 
 
-def test_the_declared_threshold(tiny_prm, processbench, tmp_path):
+def test_the_declared_threshold(tiny_prm, full, tmp_path):
     config = PredictorConfig("m", checkpoint=ScorerConfig(str(tiny_prm)), threshold="declared")
-    [row] = bench(tmp_path / "run", [processbench], config).rows
+    [row] = bench(tmp_path / "run", [full], config).rows
     declared = aurora.read_declaration(tiny_prm).threshold
     assert declared is not None
     assert (row.threshold.value, row.threshold.source) == (declared.value, declared.split)
@@ -292,6 +299,93 @@ def test_the_declared_threshold_is_another_without_references(tiny_prm, processb
     assert withheld is not None
     assert withheld.split.endswith("references withheld)")
     assert (row.threshold.value, row.threshold.source) == (withheld.value, withheld.split)
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """A task on which half of the solutions have a reference, one on which none has, one on which
+    there are answers alone, and one on which all have references."""
+    items = sums.labelled(8)
+    bare = [
+        replace(item, solution=replace(item.solution, reference=None, answer=None))
+        for item in items
+    ]
+    answered = [
+        replace(item, solution=replace(item.solution, reference=None, answer="7")) for item in items
+    ]
+    files = {"half": [*items[:4], *bare[4:]], "bare": bare, "answered": answered, "all": items}
+    for name, content in files.items():
+        sums.write(tmp_path / f"{name}.jsonl", content)
+    return [TaskConfig(n, "steps", Source(path=str(tmp_path / f"{n}.jsonl"))) for n in files]
+
+
+def with_cuts(folder: Path, out: Path, told: float, untold: float | None) -> Path:
+    """A copy of a checkpoint that declares other thresholds."""
+    shutil.copytree(folder, out)
+    text = json.loads((out / "prm.json").read_text())
+    text["threshold"]["value"] = told
+    if untold is None:
+        text["threshold_without_reference"] = None
+    else:
+        text["threshold_without_reference"]["value"] = untold
+    (out / "prm.json").write_text(json.dumps(text))
+    return out
+
+
+def test_the_declared_threshold_is_that_of_what_each_solution_tells(
+    tiny_prm, mixed, tmp_path, capsys
+):
+    """Below every score with a reference and above every one without: the calls say which was
+    used."""
+    folder = with_cuts(tiny_prm, tmp_path / "model", -1e6, 1e6)
+    config = PredictorConfig("m", checkpoint=ScorerConfig(str(folder)), threshold="declared")
+    rows = by_task(bench(tmp_path / "run", mixed, config))
+
+    def called(row: Row) -> int:
+        return row.counts.true_positive + row.counts.false_positive
+
+    steps = rows["all"].steps
+    assert {name: called(row) for name, row in rows.items()} == {
+        "half": sum(len(s.steps) for s in load(mixed[0]).solutions[4:]),
+        "bare": steps,
+        "answered": 0,
+        "all": 0,
+    }
+    cuts = {name: row.threshold for name, row in rows.items()}
+    assert {name: cut.value for name, cut in cuts.items()} == {
+        "half": -1e6, "bare": 1e6, "answered": -1e6, "all": -1e6
+    }  # fmt: skip
+    assert cuts["half"].untold == 1e6
+    assert cuts["half"].source.endswith("; 1e+06 for the 4 told of nothing")
+    assert "references withheld" in cuts["bare"].source
+    assert all(cut.misfits == 0 for cut in cuts.values())
+    sees = {name: row.sees_reference for name, row in rows.items()}
+    assert sees == {"half": "worked", "bare": "none", "answered": "answer", "all": "worked"}
+    # A report works the same out again from what was written.
+    (half, *_) = gather(read([tmp_path / "run"]))
+    said = [row for row in half.entries[0].part.decided if row is not None]
+    assert [max(row) < -1e6 for row in said] == [False] * 4 + [True] * 4
+
+
+def test_a_declared_threshold_for_references_alone_says_so(tiny_prm, mixed, tmp_path, capsys):
+    folder = with_cuts(tiny_prm, tmp_path / "model", -1e6, None)
+    config = PredictorConfig("m", checkpoint=ScorerConfig(str(folder)), threshold="declared")
+    rows = by_task(bench(tmp_path / "run", mixed, config))
+    misfits = {name: row.threshold.misfits for name, row in rows.items()}
+    assert misfits == {"half": 4, "bare": 8, "answered": 0, "all": 0}
+    note = "m: its checkpoint declares no threshold for solutions without a reference"
+    assert capsys.readouterr().out.count(note) == 2
+    assert Page((tmp_path / "run" / "report.html").read_text()).text.count(note) == 2
+
+
+@given(
+    st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1),
+    st.floats(-1e9, 1e9),
+    st.floats(-1e9, 1e9),
+)
+def test_shifted_scores_lie_below_the_one_cut_where_they_lay_below_the_other(scores, own, cut):
+    moved = shifted(scores, own, cut)
+    assert [value < cut for value in moved] == [value < own for value in scores]
 
 
 def test_a_baseline_declares_nothing(processbench, tmp_path):
@@ -355,11 +449,12 @@ def test_an_unscored_error_is_missed(processbench, full, forgetful, tmp_path, ca
     assert first.solutions == steps.solutions == 4  # nothing is left out
     assert value(first, "error_accuracy") == 0.5
     assert value(first, "correct_accuracy") == 1.0
-    # p-0 has one right step and two wrong ones; all are called right, with the best score.
+    # p-0 has one right step and two wrong ones; each counts as called what it is not.
     assert steps.counts == results.StepCounts(
-        true_positive=1, false_positive=0, false_negative=2, true_negative=6
+        true_positive=1, false_positive=1, false_negative=2, true_negative=5
     )
-    assert value(steps, "auroc") == pytest.approx((6 + 2 * 0.5) / 18)
+    assert value(steps, "auroc") == pytest.approx(5 / 18)  # p-2's wrong step below five right ones
+    assert value(steps, "average_precision") == pytest.approx(1 / 2 / 3)
     assert first.unscored == steps.unscored == 1
     assert first.unscored_reason == "solution 'p-0': 600 tokens"
     assert steps.calibration.bins  # of what is scored
@@ -368,6 +463,8 @@ def test_an_unscored_error_is_missed(processbench, full, forgetful, tmp_path, ca
     assert capsys.readouterr().out.splitlines().count(note) == 2
     page = Page((tmp_path / "run" / "report.html").read_text())
     assert page.text.count(note) == 2
+    counts = json.loads((tmp_path / "run" / "run.json").read_text())["counts"]
+    assert counts["failed"] == {"not scored by m": 2}
 
 
 def test_an_unscored_right_solution_is_missed_too(processbench, full, forgetful, tmp_path):
@@ -375,7 +472,8 @@ def test_an_unscored_right_solution_is_missed_too(processbench, full, forgetful,
     first, steps = rows["first"], rows["full"]
     assert value(first, "error_accuracy") == 1.0
     assert value(first, "correct_accuracy") == 0.5
-    assert (value(steps, "precision_wrong"), value(steps, "recall_wrong")) == (1.0, 1.0)
+    # The three right steps of p-3 count as called wrong, beside the three that are.
+    assert (value(steps, "precision_wrong"), value(steps, "recall_wrong")) == (0.5, 1.0)
 
 
 def test_thresholds_are_tuned_on_what_is_scored(processbench, full, forgetful, tmp_path):
@@ -389,7 +487,8 @@ def test_thresholds_are_tuned_on_what_is_scored(processbench, full, forgetful, t
 
 def test_more_than_half_unscored_is_an_error(processbench, full, forgetful, tmp_path):
     message = "task 'first': predictor 'm' cannot score 3 of 4 solutions; the first: solution 'p-1'"
-    with pytest.raises(RecordError, match=f"{message}: 600 tokens"):
+    advice = "more than half unscored is no measurement: leave out the predictor or the task"
+    with pytest.raises(RecordError, match=f"{message}: 600 tokens; {advice}"):
         bench(tmp_path / "run", [processbench, full], forgetful("p-1", "p-2", "p-3"))
 
 
@@ -403,7 +502,8 @@ def test_tasks_and_predictors_have_names_of_their_own(processbench, tmp_path, ke
         tasks=keys.get("tasks", [processbench] * (2 if keys.get("twice") else 1)),
         predictors=keys.get("predictors", [PredictorConfig("b", baseline="first_wrong")]),
     )
-    with pytest.raises(ConfigError, match=r"bench needs `(tasks|predictors)`, each with a name"):
+    message = "two of `tasks` are called 'first'" if keys.get("twice") else "needs `.*`; none are"
+    with pytest.raises(ConfigError, match=message):
         stage.run(config)
 
 

@@ -115,11 +115,17 @@ def test_lengths(rule, expected):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"by": "tokens"}, "tokenizer is for by: tokens"),
-        ({"by": "steps", "tokenizer": "t"}, "tokenizer is for by: tokens"),
-        ({"by": "generator", "long_from": None}, "long_generators is for by: generator"),
-        ({"by": "generator", "long_generators": ["x"]}, "long_from is null for by: generator"),
-        ({"by": "steps", "long_from": None}, "long_from is null for by: generator"),
+        ({"by": "tokens"}, "`by: tokens` needs tokenizer; set it, or choose another `by`"),
+        (
+            {"by": "steps", "tokenizer": "t"},
+            "tokenizer is set, but `by` is steps; set `by: tokens`",
+        ),
+        ({"by": "generator", "long_from": None}, "`by: generator` needs long_generators"),
+        (
+            {"by": "generator", "long_generators": ["x"]},
+            "with `by: generator`, long_from must be null",
+        ),
+        ({"by": "steps", "long_from": None}, "with `by: steps`, long_from must be a number"),
         ({"by": "steps", "long_from": 0}, "long_from is 0"),
     ],
 )

@@ -86,7 +86,8 @@ def test_a_draw_of_ranks_is_the_metric_of_the_resampled_steps(case):
     items, scores = case
     places = clusters([entry.problem_key for entry in items])
     rows = [
-        [math.inf] * len(e.wrong) if r is None else r for e, r in zip(items, scores, strict=True)
+        [math.inf if wrong else -math.inf for wrong in e.wrong] if r is None else r
+        for e, r in zip(items, scores, strict=True)
     ]
     owner = np.repeat(places, [len(entry.wrong) for entry in items])
     truth = np.array([value for entry in items for value in entry.wrong])
@@ -103,12 +104,21 @@ def test_a_draw_of_ranks_is_the_metric_of_the_resampled_steps(case):
         else:
             assert math.isnan(areas[index])
         if any(wrong):
-            assert precisions[index] == pytest.approx(metrics.average_precision(wrong, flat))
+            assert precisions[index] == pytest.approx(literal_precision(wrong, flat))
         else:
             assert math.isnan(precisions[index])
 
 
 # ── intervals ────────────────────────────────────────────────────────────────────────────────
+
+
+def literal_precision(wrong, scores):
+    """Step by step: the precision at the score of each wrong one, none at infinity."""
+    found = []
+    for own, value in zip(wrong, scores, strict=True):
+        below = [w for w, other in zip(wrong, scores, strict=True) if other <= value]
+        found += [sum(below) / len(below) if value < math.inf else 0.0] if own else []
+    return sum(found) / len(found)
 
 
 def test_an_interval_is_the_percentiles_of_the_draws():

@@ -14,6 +14,12 @@ from hypothesis import strategies as st
 
 from prm.errors import ConfigError, RecordError
 from prm.sources import Source
+from universalbench import results, stage
+from universalbench.evaluation import Choosing, Said
+from universalbench.evaluation import evaluate as evaluate_ours
+from universalbench.predictors import PredictorConfig
+from universalbench.report.table import COLUMNS, format_table, shown
+from universalbench.results import ItemScores, PredictorRecord
 from universalbench.tasks import Task, TaskConfig, load, restrict
 from universalbench.tasks.prmbench import CATEGORIES, measure
 
@@ -222,6 +228,60 @@ def test_the_authors_metrics(tmp_path_factory, rows, data):
     for item in rows:
         kept.setdefault((item["idx"], item["classification"]), item)
     compare(task, list(kept.values()), labels)
+
+
+def test_rows_that_name_no_step_of_theirs_are_counted_and_said(tmp_path):
+    rows = [
+        row("a", "circular", 2, [3]),
+        row("b", "circular", 2, [1, 3]),
+        row("c", "circular", 2, []),
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(item) + "\n" for item in rows))
+    config = TaskConfig("p", "prmbench", Source(format="prmbench", path=str(path)))
+    found = bench(tmp_path / "run", config)
+    assert (found.tasks[0].misnamed, found.tasks[0].erroneous) == (1, 1)
+    assert "1 called erroneous for steps that they do not have" in format_table(found)
+
+
+def bench(out, task):
+    stage.run(
+        stage.Config(
+            out=str(out),
+            tasks=[task],
+            predictors=[PredictorConfig("wrong", baseline="first_wrong")],
+        )
+    )
+    return results.read(out / "results.json")
+
+
+def test_prmscore_is_one_number_and_the_headline_another(tmp_path):
+    """The authors leave out what is not scored; the headline counts it as missed."""
+    items = [row("a", "circular", 3, [2]), row("b", "circular", 3, [1])]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    config = TaskConfig("p", "prmbench", Source(format="prmbench", path=str(path)))
+    task = load(config)
+    record = PredictorRecord(id="m", kind="baseline", model="m")
+
+    def said(scores):
+        return [
+            ItemScores(predictor="m", task="p", solution_id=item.id, scores=own,
+                       reason=None if own else "too long")
+            for item, own in zip(task.solutions, scores, strict=True)
+        ]  # fmt: skip
+
+    def row_of(scores):
+        own = Said(PredictorConfig("m", baseline="first_wrong"), record, {"p": said(scores)})
+        (found,) = evaluate_ours([task], [own], Choosing(["min"], [1]), 0)[1]
+        return found
+
+    whole = row_of([(1.0, 0.0, 1.0), (1.0, 0.0, 1.0)])
+    assert shown(whole, "prm_score").value == pytest.approx(whole.metrics["f1_macro"].value)
+    fewer = row_of([(1.0, 0.0, 1.0), None])
+    assert shown(fewer, "prm_score").value == fewer.details["total"]["prm_score"] == 1.0
+    assert fewer.metrics["f1_macro"].value <= whole.metrics["f1_macro"].value
+    assert [name for name, _ in COLUMNS["prmbench"] if name == "PRMScore"] == ["PRMScore"]
 
 
 def test_undefined_parts_enter_f1(tmp_path):

@@ -30,7 +30,7 @@ from prm.sources import Source
 from universalbench import results, stage
 from universalbench.predictors import PredictorConfig
 from universalbench.published import published
-from universalbench.report import examples, leaderboard, plots
+from universalbench.report import details, examples, leaderboard, plots, tables
 from universalbench.report import stage as report
 from universalbench.report.grid import (
     Cell,
@@ -45,6 +45,7 @@ from universalbench.report.grid import (
 )
 from universalbench.report.page import render
 from universalbench.report.runs import gather, read
+from universalbench.report.table import COLUMNS, notes
 from universalbench.report.tables import differences
 from universalbench.results import Estimate
 from universalbench.tasks import TaskConfig
@@ -159,13 +160,12 @@ class World:
         return PredictorConfig(name, annotations=str(path), **values)
 
     def bench(self, out: str, tasks: list[str], *predictors: PredictorConfig, **values) -> Path:
-        """The folder of a run."""
+        """The folder of a run; `numbers` are of candidates."""
         chosen = [self.tasks[name] for name in tasks]
         path = self.folder / out
+        n = values.pop("numbers", [1, 2])
         stage.run(
-            stage.Config(
-                out=str(path), tasks=chosen, predictors=list(predictors), n=[1, 2], **values
-            )
+            stage.Config(out=str(path), tasks=chosen, predictors=list(predictors), n=n, **values)
         )
         return path
 
@@ -318,6 +318,69 @@ def test_classes_of_errors(classes: Path) -> None:
     assert "correct" not in [row[0] for row in cells(page) if len(row) == 4 and row[1] == ""]
 
 
+def test_prmscore_is_one_number_on_a_page(classes: Path) -> None:
+    """What the main table calls PRMScore is what the table of classes says of all steps."""
+    (task,) = gather(read([classes]))
+    table, (score, *_) = tables.headline(task), details.classes(task)
+    assert table.columns[1] == task.record.headline == "f1_macro"
+    column = table.columns.index("PRMScore")
+    (whole,) = [row for row in score.rows if row[0].text == "all steps"]
+    assert [row[column].text for row in table.rows] == [cell.text for cell in whole[2:]]
+
+
+def test_the_headline_stands_beside_the_names(whole: Path) -> None:
+    for task in gather(read([whole])):
+        table = tables.headline(task)
+        shown = {metric: name for name, metric in COLUMNS[task.record.kind]}
+        assert table.columns[1] == shown[task.record.headline]
+        assert all(row[1].span is not None for row in table.rows if row[1].text != "–")
+
+
+def test_the_terminal_shows_curves_and_what_is_left_out(world: World, capsys) -> None:
+    folder = world.bench(
+        "terminal",
+        ["choose"],
+        world.votes("good", world.good),
+        world.votes("poor", world.poor),
+        aggregations=["min", "mean"],
+        numbers=[1, 2, 16, 32],
+    )
+    lines = capsys.readouterr().out.splitlines()
+    of = {
+        (row.predictor, item["method"]): item
+        for row in results.read(folder / "results.json").rows
+        for item in row.details["rows"]
+        if item["n"] == 2
+    }
+    for name in ("good", "poor"):
+        for method in ("best of N (min)", "weighted majority (min)"):
+            (line,) = [line for line in lines if line.startswith(f"{name}: {method}")]
+            assert line.split()[-1] == f"{100 * of[name, method]['accuracy']:.1f}"
+    for method in ("pass@1", "majority", "oracle"):  # once, as no predictor bears on it
+        (line,) = [line for line in lines if line.split()[0] == method]
+        assert line.split()[-1] == f"{100 * of['good', method]['accuracy']:.1f}"
+    assert "no N = 16, 32: some problem has only 2 candidates" in lines
+    assert "the other aggregations, and intervals, stand in report.html" in lines
+    assert Page(page_of(folder)).text.count("no N = 16, 32: some problem has only 2") == 2
+
+
+def test_what_is_the_same_of_several_is_said_once(world: World, capsys) -> None:
+    names = [f"p{number}" for number in range(5)]
+    folder = world.bench(
+        "alike", ["steps"], *(PredictorConfig(name, baseline="first_wrong") for name in names)
+    )
+    out = capsys.readouterr().out
+    assert "cannot be told apart (95 %): 10 of 10 pairs, which report.html marks" in out
+    row = results.read(folder / "results.json").rows[0]
+    rows = [
+        replace(row, predictor=name, unscored=3, unscored_reason="solution 'a': too long")
+        for name in names
+    ]
+    assert notes(rows, []) == [
+        "p0, p1, p2, p3, p4: 3 not scored, counted as missed (solution 'a': too long)"
+    ]
+
+
 def test_candidates_show_curves_and_all_numbers(whole: Path) -> None:
     text = page_of(whole)
     details = next(
@@ -413,6 +476,10 @@ addEventListener("load", () => {
       plots: all(".plot").map(part => part.getBoundingClientRect().width),
       cut: cut.length,
       reachable: cut.every(part => part.tabIndex === 0),
+      headlines: all("h2[id^=task] ~ .scroll").map(part => part.querySelector("tr :nth-child(2)"))
+        .filter(cell => cell.closest("table").caption.textContent.startsWith("Predictors on"))
+        .map(cell => cell.getBoundingClientRect().right),
+      shadow: frame.contentWindow.getComputedStyle(cut[0] || page.body).backgroundImage,
       line: frame.contentWindow.getComputedStyle(line).stroke,
     };
   }
@@ -462,6 +529,10 @@ def test_the_page_fits_narrow_and_wide_windows(text: str, tmp_path: Path) -> Non
         assert min(found["plots"]) > 200
         assert found["line"] == "rgb(37, 102, 173)"  # the page's variable reaches the drawing
     assert widths["400"]["cut"] > 5  # wide tables scroll inside
+    # The headline is seen before anything is scrolled, and a shadow shows that there is more.
+    assert widths["400"]["headlines"]
+    assert max(widths["400"]["headlines"]) <= 400
+    assert widths["400"]["shadow"].count("linear-gradient") == 2
 
 
 # ── several runs ─────────────────────────────────────────────────────────────────────────────
@@ -649,6 +720,19 @@ def test_the_worst_disagreements_are_shown(whole: Path) -> None:
                 assert said[example.between[0]].wrong != (here.truth == "wrong")
 
 
+def test_thresholds_make_no_rivals(world: World) -> None:
+    folder = world.bench(
+        "cuts",
+        ["steps"],
+        *(world.votes(f"good at {cut}", world.good, threshold=cut) for cut in (0.3, 0.5, 0.7)),
+        world.votes("poor", world.poor, threshold=0.5),
+    )
+    (task,) = gather(read([folder]))
+    apart, errs = examples.worst(task, 6)
+    assert {example.between for example in apart} == {("good at 0.3", "poor")}
+    assert {example.between for example in errs} == {("good at 0.3",), ("poor",)}
+
+
 def test_none_are_shown_where_none_are_asked_for(whole: Path) -> None:
     page = Page(page_of(whole, number=0))
     assert "Worst disagreements" not in page.text
@@ -816,6 +900,33 @@ def test_folders_stand_without_a_key(world: World, classes: Path, tmp_path: Path
         assert {path.name for path in (tmp_path / folder).iterdir()} == names
         for name in names:
             assert (tmp_path / folder / name).read_bytes() == (tmp_path / "a" / name).read_bytes()
+
+
+def test_a_word_that_is_no_run_is_told_so(whole: Path, tmp_path: Path, capsys) -> None:
+    out = f"out={tmp_path / 'a'}"
+    for words, said in (
+        ([str(whole), str(tmp_path / "nope")], "nope: no run.json in this folder; give folders"),
+        ([str(tmp_path / "nope")], "nope: no run.json in this folder; give folders"),
+        (
+            [f"{whole}/results.json"],
+            f"results.json: a file of a run; give the run's folder, {whole}",
+        ),
+        ([str(tmp_path / "nope.yaml")], "nope.yaml: no such configuration file"),
+    ):
+        assert main(["report", "bench", *words, out]) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+
+
+def test_the_help_explains_every_key(capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["bench", "--help"])
+    text = capsys.readouterr().out
+    assert "see the module" not in text
+    assert "threshold: see" not in text
+    assert "`declared`, the checkpoint's own" in text
+    assert "`processbench` (first wrong steps are known)" in text
 
 
 def test_errors_say_what_to_do(whole: Path, tmp_path: Path, capsys) -> None:

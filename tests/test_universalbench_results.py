@@ -211,13 +211,13 @@ def row_of(items, scores, *, kind="steps", cut=CUT):
     return build("p", RECORD, part, measure(HEADLINES[kind], items), None, 0)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(benchmarks(most=10))
 def test_every_step_metric_is_counted_literally(case):
     items, scores = case
     row = row_of(items, scores)
     pairs = [
-        (wrong, said is not None and said[index] < CUT)
+        (wrong, said[index] < CUT if said is not None else not wrong)
         for entry, said in zip(items, scores, strict=True)
         for index, wrong in enumerate(entry.wrong)
     ]
@@ -248,6 +248,23 @@ def test_every_step_metric_is_counted_literally(case):
     there = metrics.step_f1([wrong for wrong, _ in pairs], [said for _, said in pairs])
     assert (shown["f1_wrong"] or 0.0) == pytest.approx(there.f1)
     assert (shown["f1_right"] or 0.0) == pytest.approx(there.f1_right)
+
+
+@settings(max_examples=100, deadline=None)
+@given(benchmarks(most=8), st.data())
+def test_not_scoring_a_solution_never_raises_a_metric(case, data):
+    items, scores = case
+    place = data.draw(st.integers(0, len(items) - 1))
+    fewer = [None if index == place else row for index, row in enumerate(scores)]
+    before, after = row_of(items, scores).metrics, row_of(items, fewer).metrics
+    for name in before:
+        one, other = before[name].value, after[name].value
+        if one is None or other is None:  # 0/0 where nothing was called wrong
+            continue
+        if name == "false_alarm_rate":
+            one, other = -one, -other
+        assert other <= one + 1e-12, name
+    assert {"f1_macro", "accuracy", "auroc", "average_precision", "first_error_f1"} < set(before)
 
 
 @settings(max_examples=40)
@@ -612,6 +629,20 @@ def test_a_threshold_is_chosen_on_a_part_and_measured_on_the_rest(folder):
     assert found["all", "long"].tuned_on == found["long", "long"].tuned_on == 100
     assert found["all", "always wrong"].tuned_on == 0
     assert found["all", "always wrong"].threshold.how == "default"
+
+
+def test_candidates_ask_for_no_threshold_and_lose_none_to_it(choices, tmp_path):
+    source = Source(path=str(choices))
+    found = bench(
+        tmp_path / "run",
+        [micro(), TaskConfig("choose", "candidates", source)],
+        PredictorConfig("half", **SHORT, threshold="all", threshold_split=0.5),
+        PredictorConfig("whole", **SHORT, threshold="all"),
+    )
+    half, whole = (row for row in found.rows if row.task == "choose")
+    assert half.set_aside == 0
+    assert (half.solutions, half.details) == (whole.solutions, whole.details)
+    assert next(row for row in found.rows if row.task == "all").set_aside > 0
 
 
 def test_another_seed_splits_otherwise(tmp_path):

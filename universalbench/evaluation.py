@@ -21,7 +21,7 @@ from universalbench.results import (
     TaskRecord,
     digest,
 )
-from universalbench.rows import Measured, build, sees, select
+from universalbench.rows import Measured, build, decided, sees, select
 from universalbench.tasks import Task, candidates, prmbench, restrict
 from universalbench.thresholds import Labelled, choose
 
@@ -92,7 +92,7 @@ def evaluate(
     for said in predictors:
         chosen = choose(
             said.config,
-            said.record.declared,
+            said.record,
             {
                 task.name: Labelled(
                     task.kind, items[task.name], [row.scores for row in said.rows[task.name]]
@@ -129,11 +129,9 @@ def headline(task: Task) -> Callable[[Sequence[Item]], Measure]:
 def _side(name: str, record: PredictorRecord, part: Measured) -> Side:
     return Side(
         name=name,
-        sees_reference=sees(record, part.rows),
+        sees_reference=sees(record, part.items, part.rows),
         threshold=part.cut.value,
-        scores={
-            item.solution_id: row.scores for item, row in zip(part.items, part.rows, strict=True)
-        },
+        scores={item.solution_id: row for item, row in zip(part.items, part.decided, strict=True)},
     )
 
 
@@ -147,16 +145,16 @@ def _details(
     """What the benchmark's own evaluation says, of all but what the threshold's sake sets aside."""
     if task.kind not in ("prmbench", "candidates"):
         return None
+    if task.kind == "candidates":
+        scores = [row.scores for row in rows]
+        return candidates.measure(task, scores, choosing.aggregations, choosing.numbers)
     kept = [
         index for index, item in enumerate(items) if not part.chosen.keeps_out(item.problem_key)
     ]
-    inside = restrict(task, kept)
-    scores = [rows[index].scores for index in kept]
-    if task.kind == "prmbench":
-        cut = part.cut.value
-        called = [None if row is None else [value < cut for value in row] for row in scores]
-        return prmbench.measure(inside, called)
-    return candidates.measure(inside, scores, choosing.aggregations, choosing.numbers)
+    cut = part.cut.value
+    said = decided([rows[index] for index in kept], cut, part.untold_cut)
+    called = [None if row is None else [value < cut for value in row] for row in said]
+    return prmbench.measure(restrict(task, kept), called)
 
 
 def _describe(task: Task, items: Sequence[Item]) -> TaskRecord:
@@ -176,6 +174,10 @@ def _describe(task: Task, items: Sequence[Item]) -> TaskRecord:
         with_reference=sum(item.has_reference for item in items),
         subsets=_counted([item.subset for item in items]),
         generators=_counted([item.generator for item in items]),
+        misnamed=sum(
+            item.first_error == -1 and "absent_error_steps" in solution.metadata
+            for item, solution in zip(items, task.solutions, strict=True)
+        ),
     )
 
 

@@ -1,8 +1,9 @@
 """What is measured on a task: tables of what each item adds, and metrics of their sums.
 
 The positive class is *wrong*, and a step is called wrong where its score lies strictly below the
-threshold. An item without scores stays in every count as a miss: none of its steps is called
-wrong, its first error is not found, and where it has none, that was not said.
+threshold. An item without scores stays in every count as missed: each of its steps counts as called
+what it is not, its first error is not found, and where it has none, that was not said. So not
+being able to score never raises a metric of steps or of first errors.
 
 A metric is a function of sums `[..., columns]`, NaN where it is 0/0, so that it is measured alike
 on the task, on a bootstrap draw, on a slice and at every threshold. `DEFINITIONS` says what each
@@ -34,9 +35,12 @@ DEFINITIONS = {
     "recall_wrong": "Share of the wrong steps that are called wrong.",
     "false_alarm_rate": "Share of the right steps that are called wrong.",
     "auroc": "Probability that a wrong step scores below a right one, ties counting half. Takes no "
-    "threshold; steps without scores count as scored above all others.",
+    "threshold; of a solution without scores the wrong steps count as scored above all others and "
+    "the right ones below.",
     "average_precision": "Precision of the steps called wrong, averaged over the wrong steps as "
-    "the threshold rises (tied scores enter together). Takes no threshold.",
+    "the threshold rises (tied scores enter together). Takes no threshold; of a solution without "
+    "scores the right steps count as called wrong at every threshold, and the wrong ones, called "
+    "so at none, with precision 0.",
     "first_error_f1": "ProcessBench's F1 (arXiv 2412.06559): harmonic mean of error_accuracy and "
     "correct_accuracy, 0 where both are.",
     "error_accuracy": "Share of the erroneous solutions whose first wrong step is the first step "
@@ -46,13 +50,18 @@ DEFINITIONS = {
     "subset_mean_f1_right": "Plain mean over the subsets of f1_right within each.",
     "subset_mean_f1_macro": "Plain mean over the subsets of f1_macro within each.",
     "subset_mean_first_error_f1": "Plain mean over the subsets of first_error_f1 within each.",
-    "ece": "Expected calibration error: the mean over all steps of | share right - mean score | of "
-    "the bin that the step's score lies in; 15 bins of equal width. Chance adds to every gap, so "
-    "bootstrap draws, and with them the interval, lie too high where solutions are few.",
-    "brier": "Mean squared difference of a step's score and 1 (right) or 0 (wrong).",
+    "ece": "Expected calibration error: the mean over all steps with scores of | share right - "
+    "mean score | of the bin that the step's score lies in; 15 bins of equal width. Chance adds to "
+    "every gap, so bootstrap draws, and with them the interval, lie too high where solutions are "
+    "few.",
+    "brier": "Mean squared difference of a step's score and 1 (right) or 0 (wrong), over the steps "
+    "with scores.",
     "best_of_all": "Share of the problems of which the best-rewarded candidate, of all there are, "
     "is right; a candidate's reward is its lowest step score. Of several best ones, the share that "
     "is right. A candidate without scores comes last; a problem without any score counts as wrong.",
+    "prm_score": "PRMBench's PRMScore as its authors compute it (arXiv 2501.03124), over all steps "
+    "of its classes but `correct`: the mean of F1 and negative F1, a part that is 0/0 entering as "
+    "-1. Solutions without scores are left out of it; f1_macro counts them as missed.",
 }
 """Metric → what it is; a metric that is 0/0 has no value."""
 
@@ -163,9 +172,13 @@ def step_table(
     truth = np.array([wrong for item in items for wrong in item.wrong or ()], dtype=bool)
     said = np.array(
         [
-            value < threshold
-            for size, row in zip(sizes, scores, strict=True)
-            for value in (row if row is not None else [np.inf] * size)
+            called
+            for item, row in zip(items, scores, strict=True)
+            for called in (
+                [value < threshold for value in row]
+                if row is not None
+                else [not wrong for wrong in item.wrong or ()]
+            )
         ],
         dtype=bool,
     )
@@ -251,8 +264,8 @@ HEADLINES: dict[str, str] = {
     "prmbench": "f1_macro",
     "candidates": "best_of_all",
 }
-"""Kind of task → what the table shows first and comparisons compare. PRMBench's is its PRMScore,
-the mean of F1 and negative F1."""
+"""Kind of task → what the table shows first and comparisons compare. PRMBench's is not PRMScore,
+which leaves out what is not scored, but the same mean of two F1s over all solutions."""
 
 WITHIN: dict[str, str] = {
     "processbench": "first_error_f1",
@@ -316,7 +329,9 @@ def sweep(name: str, items: Sequence[Item], scores: Scores) -> tuple[np.ndarray,
 
 
 def _sweep_steps(items: Sequence[Item], scores: Scores, cuts: np.ndarray) -> np.ndarray:
-    nothing_called = step_table(items, [None] * len(items), 0.0).sum(axis=0)
+    nothing_called = step_table(
+        items, [None if row is None else [np.inf] * len(row) for row in scores], 0.0
+    ).sum(axis=0)
     values, truth = [], []
     for item, row in zip(items, scores, strict=True):
         if row is not None:

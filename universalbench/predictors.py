@@ -6,14 +6,15 @@ threshold. Where the threshold comes from is declared with the predictor:
 | threshold  | the cut                                                                    |
 |------------|----------------------------------------------------------------------------|
 | a number   | that number                                                                |
-| `declared` | the checkpoint's own, chosen on its held-out training problems             |
+| `declared` | the checkpoint's own, chosen on its held-out training problems; where it   |
+|            | has another for solutions without a reference, that one for these          |
 | a task     | the cut with the best headline metric on that task of the same run, used   |
 |            | on all; with `threshold_split` on that share of its problems, which are    |
 |            | then left out of what is measured                                          |
 | not given  | 0.5; a step's length, which is no probability, needs a task                |
 
-A solution that a checkpoint cannot score (too long for it) counts as a miss; every table says
-how many there were.
+A solution that a checkpoint cannot score (too long for it) counts as missed, each of its steps as
+called what it is not; every table says how many there were.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from prm.config import MAY_CHANGE
 from prm.errors import ConfigError, RecordError
 from prm.records import Annotation, Failure, Solution
 from prm.scorers import ModelScorer, ScorerConfig, load
-from prm.scorers.base import reference_text
-from prm.zoo.family import ReferenceKind
+from prm.scorers.base import declared_threshold, reference_text
+from prm.zoo.entry import Threshold
+from prm.zoo.family import Format, ReferenceKind
 from universalbench.form import digest
 from universalbench.results import PredictorRecord
 from verify import votes
@@ -50,7 +52,9 @@ class PredictorConfig:
         voters: which strategies of those annotations vote; empty means all.
         baseline: `always_right`, `first_wrong` (the first step and all after it), or the
             step's length as a score: `long_steps` suspects long ones, `short_steps` short ones.
-        threshold: see the table above.
+        threshold: below it a step counts as wrong: a number; `declared`, the checkpoint's own; or
+            the name of a task of this run, for the best cut on it. Null: 0.5 (`long_steps` and
+            `short_steps` need a task).
         threshold_split: the share of the threshold's task, by problems, that it is chosen on;
             null: all of it.
     """
@@ -128,6 +132,7 @@ class Predictor:
                 reference=self._scorer.reference,
                 format=digest(self._scorer, config.checkpoint),
                 declared=self._scorer.threshold,
+                declared_untold=_declared_untold(self._scorer),
             )
         if config.baseline is not None:
             return PredictorRecord(id=id, kind="baseline", model=config.baseline)
@@ -194,6 +199,14 @@ class Predictor:
         """The most that any voter was shown of any solution's reference."""
         shown = {_informed(item, self._voters(item)) for item in self._annotations.values()}
         return "worked" if "worked" in shown else "answer" if "answer" in shown else "none"
+
+
+def _declared_untold(scorer: ModelScorer) -> Threshold | None:
+    """What a checkpoint that is told of references declares for where there is none to tell."""
+    form = getattr(scorer, "format", None)
+    if scorer.reference == "none" or not isinstance(form, Format):
+        return None
+    return declared_threshold(form, "none")
 
 
 def _informed(annotation: Annotation, voters: Sequence[Any]) -> ReferenceKind:

@@ -190,13 +190,15 @@ def ranked_draws(
 
     Args:
         wrong: truth, one boolean per step.
-        scores: one per step; a wrong step should have a low one.
+        scores: one per step; a wrong step should have a low one. Infinity stands for a step that
+            is below no threshold: its precision is 0.
         places: the cluster of each step, numbered from 0 without a gap.
         seed: of the draws, as in `draws`.
 
     Returns:
-        two arrays `[DRAWS]`: `prm.metrics.auroc` and `average_precision` of the steps, each as
-        often as drawn. NaN where a draw has no wrong step, of AUROC where it has no right one too.
+        two arrays `[DRAWS]`: `prm.metrics.auroc` and, but for infinite scores,
+        `average_precision` of the steps, each as often as drawn. NaN where a draw has no wrong
+        step, of AUROC where it has no right one too.
     """
     order = np.argsort(scores, kind="stable")
     truth, places = wrong[order], places[order]
@@ -214,7 +216,7 @@ def ranked_draws(
         pairs = total * good.sum(axis=1)
         ordered = (good * (below - bad / 2)).sum(axis=1)
         areas.append(ratio(ordered, pairs))
-        precise = below / np.maximum(reached, 1)
+        precise = np.where(values[starts] < np.inf, below / np.maximum(reached, 1), 0.0)
         precisions.append(ratio((bad * precise).sum(axis=1), total))
     return np.concatenate(areas), np.concatenate(precisions)
 

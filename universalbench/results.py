@@ -129,6 +129,8 @@ class PredictorRecord:
             requests of a critique), of its family and of the longest solution it takes, see
             `universalbench.form`. Null of what is no checkpoint.
         declared: the checkpoint's own threshold for this use.
+        declared_untold: the same for solutions of which it is told nothing although it takes a
+            reference; null where it declares none, or is told of none anyway.
     """
 
     __pydantic_config__ = STRICT
@@ -142,6 +144,7 @@ class PredictorRecord:
     reference: ReferenceKind = "none"
     format: str | None = None
     declared: Threshold | None = None
+    declared_untold: Threshold | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +216,10 @@ class Cut:
         share: of a split, the share of problems asked for.
         solutions, problems: how many it was chosen on; only those with scores. Of a declared one
             unknown: null.
+        untold: of a declared one, the cut for those solutions of the row of which the predictor
+            was told nothing, where it was told something of others.
+        misfits: of a declared one, how many solutions of the row the predictor was told nothing
+            of, although this cut is for those it was: the checkpoint declares no other.
     """
 
     __pydantic_config__ = STRICT
@@ -224,6 +231,8 @@ class Cut:
     share: float | None = None
     solutions: int | None = None
     problems: int | None = None
+    untold: float | None = None
+    misfits: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -335,16 +344,17 @@ class Row:
     Attributes:
         task, predictor: their names.
         scores_of: the id of the `PredictorRecord` whose scores these are.
-        sees_reference: what the predictor was told here: its `reference`, or `none` where it was
-            told nothing of any solution. Rows of different kinds do not compare.
+        sees_reference: the most that the predictor was told of any solution here, see
+            `universalbench.rows.sees`. Rows of different kinds do not compare.
         references_given: of how many solutions it was told something.
         threshold: null where the task asks for none (candidates).
         solutions, problems, steps: how many are measured.
         set_aside: solutions left out because their problems are in the part of a task that the
-            threshold was chosen on (`split`).
+            threshold was chosen on (`split`); of candidates none.
         tuned_on: how many of the measured problems the threshold was chosen on; above 0 the row
             flatters the predictor.
-        unscored: solutions without scores; they are measured, as misses.
+        unscored: solutions without scores; they are measured, as missed: see
+            `universalbench.measures`.
         unscored_reason: why the first of them has none.
         abstained_steps: see `ItemScores.abstained`.
         headline: the name of the metric that the table shows first and comparisons compare.
@@ -428,6 +438,8 @@ class TaskRecord:
             it is known of none.
         with_reference: solutions with a worked reference.
         subsets, generators: name → solutions, in the order of the file; no entry for "".
+        misnamed: solutions that the benchmark calls erroneous, naming none of their steps; they
+            count as error-free, as PRMBench's authors count them.
     """
 
     __pydantic_config__ = STRICT
@@ -445,6 +457,7 @@ class TaskRecord:
     with_reference: int
     subsets: dict[str, int]
     generators: dict[str, int]
+    misnamed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ class Measured:
         tuned_on: how many of the problems the threshold was chosen on.
         cut: the threshold, as this task's row shows it.
         chosen: the same, with the problems it was chosen on.
+        untold_cut: the threshold for the solutions of which the predictor was told nothing.
     """
 
     task: str
@@ -71,11 +73,43 @@ class Measured:
     tuned_on: int
     cut: Cut
     chosen: Chosen
+    untold_cut: float | None = None
 
     @property
     def scores(self) -> Scores:
         """One row per item, None where it has no scores."""
         return [row.scores for row in self.rows]
+
+    @cached_property
+    def decided(self) -> Scores:
+        """The scores for decisions, see `decided`."""
+        return decided(self.rows, self.cut.value, self.untold_cut)
+
+
+def decided(rows: Sequence[ItemScores], cut: float, untold: float | None) -> Scores:
+    """Scores that lie below one threshold where the predictor's lie below that of their kind.
+
+    Args:
+        rows: what a predictor says.
+        cut: the threshold.
+        untold: another for what it was told nothing of; None where that is `cut` too.
+    """
+    return [
+        row.scores
+        if untold is None or row.told or row.scores is None
+        else shifted(row.scores, untold, cut)
+        for row in rows
+    ]
+
+
+def shifted(scores: Sequence[float], own: float, cut: float) -> list[float]:
+    """Scores moved by the difference of two thresholds: those below `own`, and no others, come to
+    lie below `cut`, whatever rounding says."""
+    below = float(np.nextafter(cut, -np.inf))
+    return [
+        min(score - own + cut, below) if score < own else max(score - own + cut, cut)
+        for score in scores
+    ]
 
 
 def select(
@@ -83,18 +117,20 @@ def select(
 ) -> Measured:
     """What a predictor with this threshold is measured on.
 
-    Problems on a split's side of choosing are left out of every task, so that no problem is on
-    both sides.
+    Problems on a split's side of choosing are left out of every task that asks for a threshold, so
+    that no problem is on both sides. A threshold that the checkpoint declares is the one for what
+    the predictor was told of each solution.
     """
     every = [item for item in items if measured(kind, item)]
     kept = [
         (item, row)
         for item, row in zip(items, rows, strict=True)
-        if measured(kind, item) and not chosen.keeps_out(item.problem_key)
+        if measured(kind, item)
+        and not (kind != "candidates" and chosen.keeps_out(item.problem_key))
     ]
     inside = [item for item, _ in kept]
     tuned = {item.problem_key for item in inside} & chosen.problems
-    cut = chosen.cut
+    cut, untold_cut = _declared(chosen, [row for _, row in kept])
     if tuned and cut.task == task:
         cut = replace(cut, source=f"{cut.source} itself")
     elif tuned:
@@ -109,7 +145,22 @@ def select(
         tuned_on=len(tuned),
         cut=cut,
         chosen=chosen,
+        untold_cut=untold_cut,
     )
+
+
+def _declared(chosen: Chosen, rows: Sequence[ItemScores]) -> tuple[Cut, float | None]:
+    """The cut of a row, and another for what was told nothing, where the row holds both kinds."""
+    cut, untold = chosen.cut, sum(not row.told for row in rows)
+    if chosen.untold is None:
+        return replace(cut, misfits=untold if chosen.for_told else 0), None
+    if untold == len(rows):
+        return chosen.untold, None
+    if not untold:
+        return cut, None
+    other = chosen.untold.value
+    source = f"{cut.source}; {other:.4g} for the {untold} told of nothing"
+    return replace(cut, source=source, untold=other), other
 
 
 def build(
@@ -139,7 +190,7 @@ def build(
         task=part.task,
         predictor=name,
         scores_of=record.id,
-        sees_reference=sees(record, part.rows),
+        sees_reference=sees(record, items, part.rows),
         references_given=given,
         threshold=part.cut if labelled else None,
         solutions=len(items),
@@ -158,7 +209,7 @@ def build(
         sweep=_sweep(part) if labelled else None,
         calibration=calibrate(items, scores, seed) if labelled else None,
         slices=(
-            tuple(slice_all(part.kind, part.every, items, scores, part.cut.value, seed))
+            tuple(slice_all(part.kind, part.every, items, part.decided, part.cut.value, seed))
             if labelled
             else ()
         ),
@@ -166,9 +217,19 @@ def build(
     )
 
 
-def sees(record: PredictorRecord, rows: Sequence[ItemScores]) -> ReferenceKind:
-    """What a predictor was told of the references of these solutions."""
-    return record.reference if any(row.told for row in rows) else "none"
+def sees(
+    record: PredictorRecord, items: Sequence[Item], rows: Sequence[ItemScores]
+) -> ReferenceKind:
+    """The most that a predictor was told of the references of these solutions.
+
+    A checkpoint that takes worked solutions is told the answer where there is none.
+    """
+    told = [item for item, row in zip(items, rows, strict=True) if row.told]
+    if not told:
+        return "none"
+    if record.kind == "checkpoint" and not any(item.has_reference for item in told):
+        return "answer"
+    return record.reference
 
 
 def measure_all(part: Measured, headline: Measure, seed: int) -> dict[str, Estimate]:
@@ -188,7 +249,7 @@ def measure_all(part: Measured, headline: Measure, seed: int) -> dict[str, Estim
         found += [measure(name, part.items) for name in names if name != headline.name]
     values = {}
     for metric in found:
-        table = by_cluster(metric.table(part.items, part.scores, part.cut.value), places)
+        table = by_cluster(metric.table(part.items, part.decided, part.cut.value), places)
         values[metric.name] = sums_estimate(table, metric.statistic, seed, "0/0 here")
     if part.kind != "candidates" and part.items[0].wrong is not None:
         values |= _ranked(part, places, seed)
@@ -196,17 +257,24 @@ def measure_all(part: Measured, headline: Measure, seed: int) -> dict[str, Estim
 
 
 def _ranked(part: Measured, places: np.ndarray, seed: int) -> dict[str, Estimate]:
-    """The metrics that look at the order of scores; a step without a score stands above all."""
+    """The metrics that look at the order of scores; of what has none, wrong steps stand above all
+    others and right ones below."""
     wrong, scores = [], []
     for item, row in zip(part.items, part.scores, strict=True):
-        wrong += list(item.wrong or ())
-        scores += [np.inf] * len(item.steps) if row is None else list(row)
+        truth_here = item.wrong or ()
+        wrong += list(truth_here)
+        scores += [np.inf if w else -np.inf for w in truth_here] if row is None else list(row)
     truth, values = np.array(wrong, dtype=bool), np.array(scores, dtype=float)
     owner = np.repeat(places, [len(item.steps) for item in part.items])
     areas, precisions = ranked_draws(truth, values, owner, seed)
     both = truth.any() and not truth.all()
     area = metrics.auroc(truth, values) if both else np.nan
-    precision = metrics.average_precision(truth, values) if truth.any() else np.nan
+    found = values < np.inf  # a wrong step that is called so at no threshold has precision 0
+    precision = (
+        metrics.average_precision(truth[found], values[found]) * truth[found].sum() / truth.sum()
+        if truth.any()
+        else np.nan
+    )
     return {
         "auroc": estimate(area, areas, "wrong or right steps are absent"),
         "average_precision": estimate(precision, precisions, "no step is wrong"),
@@ -216,7 +284,7 @@ def _ranked(part: Measured, places: np.ndarray, seed: int) -> dict[str, Estimate
 def _counts(part: Measured) -> StepCounts | None:
     if part.kind == "candidates" or part.items[0].wrong is None:
         return None
-    sums = step_table(part.items, part.scores, part.cut.value).sum(axis=0)
+    sums = step_table(part.items, part.decided, part.cut.value).sum(axis=0)
     hit, alarm, missed, rest = (int(value) for value in sums)
     return StepCounts(
         true_positive=hit, false_positive=alarm, false_negative=missed, true_negative=rest

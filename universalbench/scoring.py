@@ -9,6 +9,7 @@ last bits of a score hang, are those of an uninterrupted run.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -58,7 +59,7 @@ def score(
     *,
     fingerprints: Mapping[str, str | None],
     chunk: int,
-) -> None:
+) -> dict[str, int]:
     """Write `FILES`; goes on where an earlier attempt stopped.
 
     A group whose scores are complete is not loaded.
@@ -70,6 +71,9 @@ def score(
         fingerprints: group id → what identifies the checkpoint's or the annotations' content;
             None of a baseline.
         chunk: solutions between two durable writes.
+
+    Returns:
+        Group id → how many solutions of all tasks have no scores; none that scored all.
 
     Raises:
         RecordError: a solution was not annotated, or more than half of a task cannot be scored.
@@ -103,6 +107,7 @@ def score(
                 predictor.close()
         for writer in (known, out, costs):
             writer.commit()
+    return Counter(item.predictor for item in done.values() if item.scores is None)
 
 
 def _score(
@@ -192,7 +197,8 @@ def _refuse_half(name: str, task: Task, rows: Sequence[ItemScores]) -> None:
     if 2 * len(failed) > len(rows):
         raise RecordError(
             f"task {task.name!r}: predictor {name!r} cannot score {len(failed)} of {len(rows)} "
-            f"solutions; the first: solution {failed[0].solution_id!r}: {failed[0].reason}"
+            f"solutions; the first: solution {failed[0].solution_id!r}: {failed[0].reason}; more "
+            "than half unscored is no measurement: leave out the predictor or the task"
         )
 
 

@@ -62,24 +62,30 @@ def run(config: Config) -> Counts:
     """Run all predictors on all tasks and print the table; resumes where an attempt stopped."""
     for name, entries in (("tasks", config.tasks), ("predictors", config.predictors)):
         names = [entry.name for entry in entries]
-        if not names or len(set(names)) < len(names):
-            raise ConfigError(f"bench needs `{name}`, each with a name of its own")
+        if not names:
+            raise ConfigError(f"bench needs `{name}`; none are given")
+        again = next((own for own in names if names.count(own) > 1), None)
+        if again is not None:
+            raise ConfigError(f"two of `{name}` are called {again!r}; each needs a name of its own")
     for entry in config.predictors:
         check(entry, [task.name for task in config.tasks if task.kind != "candidates"])
     inputs = _inputs(config)
-    with Run(config.out, "bench", config, inputs) as folder:
+    with Run(config.out, "bench", config, inputs, OUTPUTS) as folder:
         if folder.counts is None:
             tasks = [load(task) for task in config.tasks]
             jsonl.write(folder.path("items.jsonl"), (i for task in tasks for i in items_of(task)))
             groups = scoring.group(config.predictors)
             named = {group.id: inputs.get(f"predictors.{group.id}") for group in groups}
-            scoring.score(folder.folder, groups, tasks, fingerprints=named, chunk=config.chunk)
+            unscored = scoring.score(
+                folder.folder, groups, tasks, fingerprints=named, chunk=config.chunk
+            )
             found = _results(config, folder, tasks)
             results.write(folder.path("results.json"), found)
             write_page(folder.path("report.html"), folder.folder)
             read = sum(task.solutions for task in found.tasks)
             tokens = sum(cost.tokens for cost in found.costs)
-            folder.finish(Counts(read=read, written=read, tokens=tokens), OUTPUTS)
+            failed = {f"not scored by {name}": number for name, number in unscored.items()}
+            folder.finish(Counts(read=read, written=read, failed=failed, tokens=tokens), OUTPUTS)
         assert folder.counts is not None
         print(format_table(results.read(folder.path("results.json"))))
         return folder.counts

@@ -12,7 +12,7 @@ from prm.zoo.entry import Threshold
 from universalbench.measures import HEADLINES, Scores, measure, measured, sweep
 from universalbench.predictors import PredictorConfig
 from universalbench.resampling import part
-from universalbench.results import Cut, Item
+from universalbench.results import Cut, Item, PredictorRecord
 
 DEFAULT = 0.5
 """The cut on probabilities where none is given."""
@@ -35,11 +35,16 @@ class Chosen:
         cut: see `Cut`.
         problems: keys of the problems that it was chosen on, or is kept from on their account.
         held_out: whether what is measured must leave those problems out.
+        untold: a checkpoint's own for solutions of which it is told nothing; None where `cut` is
+            for those too, or where there is none.
+        for_told: whether `cut` is for solutions of which something is told.
     """
 
     cut: Cut
     problems: frozenset[str] = frozenset()
     held_out: bool = False
+    untold: Cut | None = None
+    for_told: bool = False
 
     def keeps_out(self, problem: str) -> bool:
         """Whether what is measured must leave a problem out, by its key."""
@@ -93,7 +98,7 @@ def refuse_undeclared(config: PredictorConfig, declared: Threshold | None) -> No
 
 def choose(
     config: PredictorConfig,
-    declared: Threshold | None,
+    record: PredictorRecord,
     tasks: Mapping[str, Labelled],
     seed: int,
 ) -> Chosen:
@@ -101,7 +106,7 @@ def choose(
 
     Args:
         config: names a number, `declared`, or a task; or nothing, for `DEFAULT`.
-        declared: the checkpoint's own threshold, if it has one.
+        record: of the predictor; says what thresholds its checkpoint declares.
         tasks: name → what this predictor said there; only what is scored is tuned on.
         seed: of a split.
 
@@ -111,15 +116,25 @@ def choose(
         RecordError: a split leaves nothing to choose on or to measure.
     """
     check(config, list(tasks))
-    refuse_undeclared(config, declared)
+    refuse_undeclared(config, record.declared)
     wanted = config.threshold
     if wanted is None:
         return Chosen(Cut(value=DEFAULT, how="default", source="default"))
     if not isinstance(wanted, str):
         return Chosen(Cut(value=float(wanted), how="given", source="given"))
-    if declared is not None and wanted == "declared":
-        return Chosen(Cut(value=declared.value, how="declared", source=declared.split))
+    if wanted == "declared":
+        return as_declared(record)
     return _best(config, tasks[wanted], seed)
+
+
+def as_declared(record: PredictorRecord) -> Chosen:
+    """The thresholds that a checkpoint declares for the use made of it."""
+    cuts = [
+        None if found is None else Cut(value=found.value, how="declared", source=found.split)
+        for found in (record.declared, record.declared_untold)
+    ]
+    assert cuts[0] is not None  # see `refuse_undeclared`
+    return Chosen(cuts[0], untold=cuts[1], for_told=record.reference != "none")
 
 
 def _best(config: PredictorConfig, task: Labelled, seed: int) -> Chosen:

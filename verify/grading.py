@@ -40,6 +40,9 @@ _MARKS = ("boxed", "####", "A:", "tag", "answer phrase", "choice")
 _MAX_DISAGREEMENTS = 20
 
 
+OUTPUTS = ("grades.jsonl", "summary.json")
+
+
 @dataclass
 class Config:
     """`prm verify-answers`.
@@ -159,7 +162,7 @@ def run(config: Config) -> GradeCounts:
         RecordError: a record is not what its source says, or an id occurs in two sources.
     """
     inputs = {f"sources[{index}]": identify(source) for index, source in enumerate(config.sources)}
-    with Run(config.out, "verify-answers", config, inputs) as folder:
+    with Run(config.out, "verify-answers", config, inputs, OUTPUTS) as folder:
         if folder.counts is not None:
             return _recall(folder, folder.counts)
         known = _read_through(config.sources)
@@ -172,7 +175,7 @@ def run(config: Config) -> GradeCounts:
             folder.path("summary.json"), json.dumps(own, indent=1, ensure_ascii=False) + "\n"
         )
         plain = Counts(read=counts.read, written=counts.written, failed=counts.failed)
-        folder.finish(plain, ["grades.jsonl", "summary.json"])
+        folder.finish(plain, OUTPUTS)
         return counts
 
 

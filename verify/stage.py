@@ -19,6 +19,8 @@ from verify.outcomes import outcomes
 from verify.summary import summarize
 from verify.votes import Voting
 
+OUTPUTS = ("labelled.jsonl", "rejected.jsonl", "summary.json")
+
 
 @dataclass
 class Config:
@@ -47,7 +49,7 @@ class Config:
 def run(config: Config) -> Counts:
     """Verify a file of annotations; resumes where an earlier attempt stopped."""
     inputs = {"annotations": fingerprint(config.annotations)}
-    with Run(config.out, "verify", config, inputs) as folder:
+    with Run(config.out, "verify", config, inputs, OUTPUTS) as folder:
         if folder.counts is not None:
             return folder.counts
         with (
@@ -78,4 +80,4 @@ def run(config: Config) -> Counts:
             rejected=summary.rejected,
             corrected=summary.corrected,
         )
-        return folder.finish(counts, ["labelled.jsonl", "rejected.jsonl", "summary.json"])
+        return folder.finish(counts, OUTPUTS)

@@ -24,6 +24,10 @@ from prm.progress import track
 from prm.records import Annotation
 from prm.run import fingerprint
 
+OUTPUTS = ("agreement.json", "report.html")
+TITLE = "Annotation: how far the voters agree"
+"""That of the template."""
+
 
 @dataclass
 class Config:
@@ -53,7 +57,7 @@ def run(config: Config) -> None:
     first = next(items, None)
     if first is None:
         raise RecordError("no annotations in this file", path=config.annotations)
-    folder = html.make_folder(config.out)
+    folder = html.make_folder(config.out, OUTPUTS, TITLE)
     choice = Choice(config.examples, config.seed)
     bar = track(itertools.chain([first], items), "report annotate")
     agreement = measure(_offering(bar, choice))

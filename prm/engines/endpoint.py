@@ -31,7 +31,8 @@ from prm.errors import EngineError
 T = TypeVar("T")
 
 TRIES_PER_URL = 3
-"""Failed attempts at one url after which a request moves on to the next."""
+"""Failed attempts at one url after which a request moves on to the next; fewer where it would else
+not come to all of them."""
 CONNECT_TIMEOUT = 10.0
 LONGEST_PAUSE = 60.0
 LONGEST_RETRY_AFTER = 120.0
@@ -61,6 +62,22 @@ class Refused(Exception):
         self.code = code
 
 
+class Unanswered(EngineError):
+    """The servers failed too often.
+
+    Attributes:
+        problem: of the last attempt, without the url.
+        attempts: how many there were.
+    """
+
+    def __init__(self, url: str, problem: str, attempts: int) -> None:
+        super().__init__(
+            f"{url}: {problem}, after {attempts} attempts; run the same command again to resume"
+        )
+        self.problem = problem
+        self.attempts = attempts
+
+
 class Endpoint:
     """The servers of an `EndpointConfig`.
 
@@ -76,6 +93,8 @@ class Endpoint:
         self._config = config
         self._model = model
         self._urls = [_base(url) for url in config.urls]
+        share = (config.retries + 1) // len(self._urls)
+        self._tries_per_url = min(max(share, 1), TRIES_PER_URL)
         self._key = os.environ.get(config.key_env, "").strip()
         if not (self._key.isascii() and self._key.replace(" ", "").isprintable()):
             raise EngineError(f"the value of {config.key_env} is no key: a header cannot hold it")
@@ -114,7 +133,8 @@ class Endpoint:
 
         Raises:
             Refused: the fault lies with this request.
-            EngineError: it lies with the configuration, or the servers failed too often.
+            Unanswered: the servers failed too often.
+            EngineError: the fault lies with the configuration.
         """
         first = int.from_bytes(hashlib.sha256(group.encode()).digest()[:8])
         tries = AsyncRetrying(
@@ -127,13 +147,10 @@ class Endpoint:
             async for attempt in tries:
                 with attempt:
                     failed = attempt.retry_state.attempt_number - 1
-                    url = self._urls[(first + failed // TRIES_PER_URL) % len(self._urls)]
+                    url = self._urls[(first + failed // self._tries_per_url) % len(self._urls)]
                     return await self._once(client, url, path, body, read)
         except _Failed as error:
-            raise EngineError(
-                f"{error.url}: {error.problem}, after {self._config.retries + 1} attempts; "
-                "run the same command again to resume"
-            ) from error
+            raise Unanswered(error.url, error.problem, self._config.retries + 1) from error
         raise AssertionError("an attempt neither answered nor failed")
 
     async def _once(

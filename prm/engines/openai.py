@@ -17,6 +17,7 @@ import asyncio
 import re
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
@@ -44,6 +45,19 @@ _PROMPT = re.compile(
 )
 _FLAGGED = {"content_filter", "content_policy_violation", "invalid_prompt"}
 """Codes of servers that will not have a text in the request."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """Connections to an engine's servers, which belong to one event loop.
+
+    Attributes:
+        client: holds them.
+        slots: room for as many requests as may be under way at once.
+    """
+
+    client: httpx.AsyncClient
+    slots: asyncio.Semaphore
 
 
 class OpenAIEngine:
@@ -74,29 +88,40 @@ class OpenAIEngine:
         """See `Engine.generate`."""
         return _run(self._generate(requests))
 
+    def line(self) -> Line:
+        """A line for `generate_on`; whoever is done with it closes its client."""
+        return Line(self._endpoint.client(), asyncio.Semaphore(self._concurrency))
+
+    async def generate_on(self, line: Line, requests: Sequence[Request]) -> list[list[Completion]]:
+        """As `generate`, for an event loop, on a line that calls may share.
+
+        Where it is cancelled or one request fails, all others of this call are broken off.
+        """
+
+        async def answer(request: Request, sample: int) -> Completion:
+            async with line.slots:
+                return await self._answer(line.client, request, sample)
+
+        tasks = [
+            [asyncio.create_task(answer(request, sample)) for sample in range(request.n)]
+            for request in requests
+        ]
+        every = [task for own in tasks for task in own]
+        try:
+            await asyncio.gather(*every)
+        finally:
+            for task in every:
+                task.cancel()
+            await asyncio.gather(*every, return_exceptions=True)
+        return [[task.result() for task in own] for own in tasks]
+
     def close(self) -> None:
         """Nothing to free: each `generate` closes its connections."""
 
     async def _generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        slots = asyncio.Semaphore(self._concurrency)
-        async with self._endpoint.client() as client:
-
-            async def answer(request: Request, sample: int) -> Completion:
-                async with slots:
-                    return await self._answer(client, request, sample)
-
-            tasks = [
-                [asyncio.create_task(answer(request, sample)) for sample in range(request.n)]
-                for request in requests
-            ]
-            every = [task for own in tasks for task in own]
-            try:
-                await asyncio.gather(*every)
-            finally:
-                for task in every:
-                    task.cancel()
-                await asyncio.gather(*every, return_exceptions=True)
-        return [[task.result() for task in own] for own in tasks]
+        line = self.line()
+        async with line.client:
+            return await self.generate_on(line, requests)
 
     async def _answer(self, client: httpx.AsyncClient, request: Request, sample: int) -> Completion:
         """One of a request's completions.

@@ -33,6 +33,9 @@ ROW_GROUP = 500
 """Rows that are in memory together, and that a reader of the file has to take together."""
 
 
+OUTPUTS = ("data", "README.md")
+
+
 @dataclass
 class Config:
     """`prm export`.
@@ -75,7 +78,7 @@ def run(config: Config) -> Counts:
     """Export a file; what an earlier attempt left unfinished is written anew."""
     inputs = {"source": fingerprint(config.source)}
     kind = _kind(config)
-    with Run(config.out, "export", config, inputs) as folder:
+    with Run(config.out, "export", config, inputs, OUTPUTS) as folder:
         if folder.counts is not None:
             return folder.counts
         full = config.format == "full"
@@ -93,7 +96,7 @@ def run(config: Config) -> Counts:
         text = card(config.name, config.licence, columns, summary)
         jsonl.write_text(folder.path("README.md"), text)
         count = summary.all.solutions
-        return folder.finish(Counts(read=count, written=count), ["data", "README.md"])
+        return folder.finish(Counts(read=count, written=count), OUTPUTS)
 
 
 def _kind(config: Config) -> type[Any]:

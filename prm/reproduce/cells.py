@@ -12,8 +12,9 @@ import importlib
 import multiprocessing
 import os
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -87,7 +88,7 @@ def run_cells(
     """Run all cells, as many at a time as `jobs`, each after those that it needs.
 
     Args:
-        cells: in any order; names differ.
+        cells: names differ; of those that can begin, the first ones do.
         out: the folder of all; what each prints stands in `logs` there.
         modules: stage → the module that is it.
         jobs: processes; each computes with its share of the processor's cores.
@@ -100,7 +101,6 @@ def run_cells(
     """
     known = {cell.name: cell for cell in cells}
     waiting = {cell.name: before(cell, known) for cell in cells}
-    order = {name: place for place, name in enumerate(known)}
     took: dict[str, float] = {}
     context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -110,20 +110,21 @@ def run_cells(
     try:
         with bar("reproduce", len(cells), unit="cell") as shown:
             while waiting or under_way:
-                ready = sorted((n for n, needs in waiting.items() if not needs), key=order.get)  # type: ignore[arg-type]
-                for name in ready:
+                ready = [name for name in known if not waiting.get(name, {name})]
+                for name in ready[: jobs - len(under_way)]:
                     del waiting[name]
                     cell = known[name]
                     stage = modules.get(cell.stage, cell.stage)
                     log = out / "logs" / f"{name.replace('/', '-')}.log"
                     task = pool.submit(_run, stage, cell.resolved(out), name, str(log))
                     under_way[task] = name
+                assert under_way, f"{', '.join(waiting)} wait for each other"
                 done, _ = wait(under_way, return_when=FIRST_COMPLETED)
                 for task in done:
-                    name = under_way.pop(task)
-                    seconds, problem = _result(task, name)
+                    seconds, problem = _result(task, under_way.values())
                     if problem:
                         raise PRMError(problem)
+                    name = under_way.pop(task)
                     took[name] = seconds
                     for needs in waiting.values():
                         needs.discard(name)
@@ -136,12 +137,15 @@ def run_cells(
     return took
 
 
-def _result(task: Future[tuple[float, str]], name: str) -> tuple[float, str]:
+def _result(task: Future[tuple[float, str]], under_way: Iterable[str]) -> tuple[float, str]:
     try:
         return task.result()
     except BrokenProcessPool:
-        message = "its process died (killed, or out of memory); the same command resumes"
-        raise EngineError(f"cell {name}: {message}") from None
+        # Which of them it was, the pool does not tell.
+        raise EngineError(
+            f"a process died (killed, or out of memory) while these cells were under way: "
+            f"{', '.join(sorted(under_way))}; the same command resumes"
+        ) from None
 
 
 def _end(pool: ProcessPoolExecutor) -> None:
@@ -156,10 +160,19 @@ def _end(pool: ProcessPoolExecutor) -> None:
 
 
 def _begin(threads: int) -> None:
+    threading.Thread(target=_follow, daemon=True).start()
     # Before any library reads it.
     os.environ["OMP_NUM_THREADS"] = str(threads)
     # A world's stages lie in the working folder, not in an installed package.
     sys.path.append(os.getcwd())
+
+
+def _follow() -> None:
+    """End with the command, also where it was killed: what lived on would hold its folder."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _run(module: str, config: dict[str, Any], name: str, log: str) -> tuple[float, str]:
@@ -171,7 +184,7 @@ def _run(module: str, config: dict[str, Any], name: str, log: str) -> tuple[floa
             stage = importlib.import_module(module)
             stage.run(configuration.from_dict(stage.Config, config, f"cell {name}"))
         except PRMError as error:
-            problem = f"cell {name}: {error}"
+            problem = f"cell {name}: {error} (log: {log})"
         except BaseException as error:
             import traceback
 

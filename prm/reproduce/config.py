@@ -26,6 +26,8 @@ class World:
         chooser: the policy whose candidates are chosen from.
         judge: the LLM judge.
         prompts: its prompt set.
+        shared_prompts: a set with `p1` and `p3` in the layout `shared`, which is held against the
+            paper's; null leaves that out.
         reasoning_tokens: the most that it may reason.
         base: what reward models are made from.
         render: how they are shown solutions.
@@ -40,6 +42,7 @@ class World:
     judge: EngineConfig
     prompts: str
     base: str
+    shared_prompts: str | None = None
     reasoning_tokens: int = 4096
     render: RenderSettings = field(default_factory=RenderSettings)
     trainer: dict[str, Any] = field(default_factory=dict)
@@ -79,7 +82,7 @@ class Config:
 
     Attributes:
         out: the folder of all cells; gets `results.json` and `report.html`.
-        world: see `World`.
+        world: a YAML file, see `World`.
         figures: which; all where the list is empty.
         seeds: each draws everything anew.
         size: how much each seed has.
@@ -89,7 +92,7 @@ class Config:
     """
 
     out: str
-    world: World
+    world: str
     figures: list[str] = field(default_factory=list, metadata=MAY_CHANGE)
     seeds: list[int] = field(default_factory=lambda: [11, 12, 13])
     size: Size = field(default_factory=Size)

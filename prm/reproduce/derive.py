@@ -15,6 +15,8 @@ from prm.records import LabelledSolution
 from prm.run import Counts, Run
 from prm.sources import Place, identify
 
+OUTPUTS = ("labelled.jsonl",)
+
 
 @dataclass
 class Config:
@@ -48,7 +50,7 @@ class Config:
 
 def run(config: Config) -> Counts:
     """Write what is left."""
-    with Run(config.out, "derive", config, {"source": identify(config.source)}) as folder:
+    with Run(config.out, "derive", config, {"source": identify(config.source)}, OUTPUTS) as folder:
         if folder.counts is None:
             if config.source.path is None:
                 raise ConfigError("derive reads a file; set source.path")
@@ -61,7 +63,7 @@ def run(config: Config) -> Counts:
                 written=len(left),
                 rejected={"not taken": dropped} if dropped else {},
             )
-            folder.finish(counts, ["labelled.jsonl"])
+            folder.finish(counts, OUTPUTS)
         assert folder.counts is not None
         return folder.counts
 

@@ -18,6 +18,13 @@ from universalbench.results import Estimate
 
 Verdict = Literal["holds", "not shown", "fails"]
 
+WORDS: dict[Verdict, str] = {
+    "fails": "Does not hold here",
+    "not shown": "Not shown here",
+    "holds": "Holds here",
+}
+"""What a headline calls a verdict, in its order."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -46,6 +53,13 @@ class Row:
     x: float | None = None
     cost: float | None = None
     headline: bool = False
+
+    @property
+    def label(self) -> str:
+        """What tells it from the other rows of its figure."""
+        x = "" if self.x is None else f" at {self.x:g}"
+        parts = (self.group, self.name + x, self.metric)
+        return ", ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,16 +111,30 @@ class Figure:
     notes: tuple[str, ...] = ()
 
     @property
+    def outcomes(self) -> list[tuple[Verdict, str]]:
+        """Each claim and what became of it, those that do not hold first.
+
+        A claim in several metrics stands once where they agree, else once for each.
+        """
+        found: list[tuple[Verdict, str]] = []
+        for text in dict.fromkeys(claim.text for claim in self.claims):
+            own = [claim for claim in self.claims if claim.text == text]
+            if len({claim.verdict for claim in own}) == 1:
+                found.append((own[0].verdict, text))
+            else:
+                found += [(claim.verdict, f"{text} ({claim.metric})") for claim in own]
+        return sorted(found, key=lambda outcome: list(WORDS).index(outcome[0]))
+
+    @property
     def headline(self) -> str:
         """What came out, the claims that do not hold first."""
-        words = {
-            "fails": "does not hold here",
-            "not shown": "not shown here",
-            "holds": "holds here",
-        }
-        order = list(words)
-        claims = sorted(self.claims, key=lambda claim: order.index(claim.verdict))
-        return "; ".join(f"{claim.text}: {words[claim.verdict]}" for claim in claims)
+        outcomes = self.outcomes
+        parts = []
+        for verdict, words in WORDS.items():
+            texts = [text for own, text in outcomes if own == verdict]
+            if texts:
+                parts.append(f"{words}: {'; '.join(texts)}")
+        return ". ".join(parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +142,8 @@ class Results:
     """All figures of a run.
 
     Attributes:
+        world: the file that names the problems, policies, judge and base.
+        size: how much each seed has, see `prm.reproduce.config.Size`.
         seeds: of the run, in the order of every row's.
         figures: in the report's order.
         versions: of the packages that bear on results.
@@ -122,10 +152,20 @@ class Results:
 
     __pydantic_config__ = STRICT
 
+    world: str
+    size: dict[str, int]
     seeds: tuple[int, ...]
     figures: tuple[Figure, ...]
     versions: dict[str, str]
     seconds: float
+
+    def rows(self) -> dict[tuple[str, str], Row]:
+        """All rows, by the name of their figure and their label."""
+        found: dict[tuple[str, str], Row] = {}
+        for figure in self.figures:
+            for row in figure.rows:
+                assert found.setdefault((figure.name, row.label), row) is row, row.label
+        return found
 
     def json(self) -> str:
         """As text, which `read` takes."""

@@ -13,18 +13,22 @@ Methods declare cells and give back the path of what they leave, for other cells
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from annotate.sample import PolicyConfig
 from prm import config as configuration
 from prm.reproduce.cells import Cell
-from prm.reproduce.config import Config
+from prm.reproduce.config import Config, World
 
 LABELLED = "labelled.jsonl"
 PRM = "soft"
 """The reward model that figures share: soft labels of the judge, verified, squared error."""
 TRUE = "true"
 """The one that learns from true labels of all policies; what is planted is held against it."""
+TEMPERATURE = 1.0
+"""Of the policy whose solutions are chosen from: what is alike leaves nothing to choose."""
 
 
 class Lab:
@@ -34,11 +38,13 @@ class Lab:
         config: of the run.
 
     Attributes:
+        world: where problems come from, and who writes, judges and learns.
         cells: by name, in the order in which they were declared.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.world = configuration.load(World, config.world)
         self.out = Path(config.out)
         self.seeds: Sequence[int] = config.seeds
         self.cells: dict[str, Cell] = {}
@@ -65,7 +71,7 @@ class Lab:
 
     def problems(self, seed: int) -> str:
         """`train.jsonl`, `test.jsonl` and `choices.jsonl`: problems that differ."""
-        world, size = self.config.world, self.config.size
+        world, size = self.world, self.config.size
         return self.add(
             f"{seed}/problems",
             world.problems,
@@ -81,12 +87,12 @@ class Lab:
             f"{seed}/{part}-sample",
             "sample",
             problems={"path": f"{self.problems(seed)}/{part}.jsonl"},
-            policies=[configuration.to_dict(policy) for policy in self.config.world.policies],
+            policies=[configuration.to_dict(policy) for policy in self.world.policies],
             seed=seed,
         )
         folder = self.add(
             f"{seed}/{part}-true",
-            self.config.world.labels,
+            self.world.labels,
             source={"path": f"{sampled}/solutions.jsonl"},
         )
         return f"{folder}/{LABELLED}"
@@ -131,7 +137,7 @@ class Lab:
             settings: further settings of the judge.
             config: further keys of `prm annotate`.
         """
-        world = self.config.world
+        world = self.world
         asked = {"prompts": world.prompts, "max_tokens": world.reasoning_tokens, "seed": seed}
         judge = {
             "engine": configuration.to_dict(world.judge),
@@ -158,9 +164,22 @@ class Lab:
 
     # Models
 
-    def model(self, seed: int, name: str, labels: str, **config: Any) -> str:
-        """A reward model that learnt from labels; `config` holds further keys of `prm train`."""
-        world = self.config.world
+    def model(
+        self, seed: int, name: str, labels: str, references: str | None = None, **config: Any
+    ) -> str:
+        """A reward model that learnt from labels.
+
+        Args:
+            seed: of order and drops.
+            name: of the model.
+            labels: what it learns from.
+            references: problems whose references the solutions get where they have none.
+            config: further keys of `prm train`.
+        """
+        world = self.world
+        source: dict[str, Any] = {"path": labels}
+        if references is not None:
+            source["references"] = {"path": references}
         settings: dict[str, Any] = {
             "model": world.base,
             "reference_drop": 0.5,
@@ -170,7 +189,7 @@ class Lab:
             "seed": seed,
         }
         settings |= config
-        folder = self.add(f"{seed}/model-{name}", "train", sources=[{"path": labels}], **settings)
+        folder = self.add(f"{seed}/model-{name}", "train", sources=[source], **settings)
         return f"{folder}/model"
 
     def shared_model(self, seed: int) -> str:
@@ -199,3 +218,43 @@ class Lab:
             name, "score", source={"path": source or self.true(seed, "test")}, scorer=scorer
         )
         return f"{scored}/scores.jsonl"
+
+    # Choices
+
+    @property
+    def chooser(self) -> PolicyConfig:
+        """The policy whose solutions are chosen from, under its first prompt."""
+        [policy] = [own for own in self.world.policies if own.name == self.world.chooser]
+        prompt = policy.generators[0]
+        return replace(
+            policy,
+            system=prompt.system,
+            template=prompt.template,
+            prompts=[],
+            temperature=TEMPERATURE,
+        )
+
+    def candidates(self, seed: int) -> str:
+        """Solutions of the problems that answers are chosen for, with their true labels.
+
+        The stage of labels may leave out some, such as those that did not come to an end.
+        """
+        policy = replace(self.chooser, samples=self.config.size.candidates)
+        sampled = self.add(
+            f"{seed}/candidates-sample",
+            "sample",
+            problems={"path": f"{self.problems(seed)}/choices.jsonl"},
+            policies=[configuration.to_dict(policy)],
+            seed=seed,
+        )
+        folder = self.add(
+            f"{seed}/candidates",
+            self.world.labels,
+            source={"path": f"{sampled}/solutions.jsonl"},
+        )
+        return f"{folder}/{LABELLED}"
+
+    def outcome_model(self, seed: int) -> str:
+        """An outcome reward model: learns the label of a solution's last step alone."""
+        loss = {"kind": "binary_cross_entropy", "steps": "last"}
+        return self.model(seed, "orm", self.labels(seed), loss=loss)

@@ -69,21 +69,29 @@ def read_votes(
     return rows
 
 
-def step_sums(steps: Steps, scores: Sequence[Sequence[float] | None], cut: float) -> np.ndarray:
+def step_sums(
+    steps: Steps,
+    scores: Sequence[Sequence[float] | None],
+    cut: float,
+    weights: Sequence[float] | None = None,
+) -> np.ndarray:
     """Right and wrong decisions of each problem `[problems, 4]`, see `measures.step_table`.
 
-    A step is called wrong where its score lies below the cut; one without a score is not.
+    A step is called wrong where its score lies below the cut; one without a score counts as called
+    what it is not. With `weights`, one per solution, its steps count so much.
     """
     table = np.zeros((len(steps.items), 4))
     for row, (item, own) in enumerate(zip(steps.items, scores, strict=True)):
         wrong = np.array(item.labels) < 0.5
-        said = np.zeros(len(wrong), dtype=bool) if own is None else np.array(own) < cut
+        said = ~wrong if own is None else np.array(own) < cut
         table[row] = [
             (wrong & said).sum(),
             (~wrong & said).sum(),
             (wrong & ~said).sum(),
             (~wrong & ~said).sum(),
         ]
+    if weights is not None:
+        table *= np.asarray(weights)[:, None]
     return resampling.by_cluster(table, resampling.clusters(steps.problems))
 
 
@@ -123,8 +131,13 @@ class Sums:
         return made(text, paper, self.metric, difference, seeds)
 
     def _seeds(self) -> tuple[float | None, ...]:
-        values = (float(self.statistic(table.sum(axis=0))) for table in self.tables.values())
-        return tuple(None if np.isnan(value) else value for value in values)
+        return _defined(
+            [float(self.statistic(table.sum(axis=0))) for table in self.tables.values()]
+        )
+
+
+def _defined(values: Sequence[float]) -> tuple[float | None, ...]:
+    return tuple(None if np.isnan(value) else value for value in values)
 
 
 def f1(tables: Mapping[int, np.ndarray]) -> Sums:
@@ -137,7 +150,7 @@ class Ranked:
     """How a predictor orders steps: AUROC, per seed and over all.
 
     Over all seeds steps are compared within a seed alone: the value is the seeds' mean, and a draw
-    draws problems of every seed.
+    draws problems of every seed. A seed whose steps are all right, or all wrong, has no value.
 
     Attributes:
         parts: seed → steps and their scores.
@@ -149,15 +162,23 @@ class Ranked:
         """Its value; `more` are further attributes of the row."""
         values, drawn = self._drawn()
         value = resampling.estimate(float(np.mean(values)), drawn)
-        row = Row(name=name, metric=AUROC, value=value, seeds=tuple(map(float, values)))
+        row = Row(name=name, metric=AUROC, value=value, seeds=_defined(values))
         return replace(row, **more)  # type: ignore[arg-type]
 
     def claim(self, text: str, other: Ranked, paper: str = "") -> Claim:
         """That it is better than another, on the same problems."""
+        ours_of, theirs_of = (
+            {seed: steps.problems for seed, (steps, _) in own.parts.items()}
+            for own in (self, other)
+        )
+        assert ours_of == theirs_of
         (ours, drawn), (theirs, others) = self._drawn(), other._drawn()
         difference = resampling.estimate(float(np.mean(ours) - np.mean(theirs)), drawn - others)
-        seeds = tuple(float(a - b) for a, b in zip(ours, theirs, strict=True))
+        seeds = _defined([a - b for a, b in zip(ours, theirs, strict=True)])
         return made(text, paper, AUROC, difference, seeds)
+
+    def _problems(self) -> dict[int, list[str]]:
+        return {seed: steps.problems for seed, (steps, _) in self.parts.items()}
 
     def _drawn(self) -> tuple[list[float], np.ndarray]:
         values, drawn = [], []
@@ -167,13 +188,18 @@ class Ranked:
                 [
                     value
                     for item, own in zip(steps.items, scores, strict=True)
-                    for value in (own if own is not None else [np.inf] * len(item.labels))
+                    for value in (
+                        own
+                        if own is not None
+                        else [np.inf if label < 0.5 else -np.inf for label in item.labels]
+                    )
                 ]
             )
             sizes = [len(item.labels) for item in steps.items]
             places = np.repeat(resampling.clusters(steps.problems), sizes)
             areas, _ = resampling.ranked_draws(wrong, flat, places, seed)
-            values.append(float(metrics.auroc(wrong, flat)))
+            both = 0 < wrong.sum() < len(wrong)
+            values.append(float(metrics.auroc(wrong, flat)) if both else np.nan)
             drawn.append(areas)
         return values, np.mean(drawn, axis=0)
 

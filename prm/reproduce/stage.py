@@ -1,6 +1,6 @@
 """`prm reproduce`: the claims of the method, measured again on a world with true labels.
 
-cells (each a stage, run once, shared by figures) ──▶ figures ──▶ results.json, report.html
+cells (each a stage, run once, shared by figures) ──▶ figures ──▶ results.json, report.html and .md
 
 The same command resumes; cells that are finished are not run again, figures are read from what
 cells left. With `recorded`, a headline number that has fallen below its recorded interval is an
@@ -17,13 +17,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from prm import config as configuration
 from prm import jsonl
 from prm.cli import STAGES
 from prm.errors import ConfigError
+from prm.reproduce import figure, guard, page, tables
 from prm.reproduce.cells import run_cells
 from prm.reproduce.config import Config
 from prm.reproduce.figure import Figure, Results
 from prm.reproduce.lab import Lab
+from prm.reproduce.tables import plural
 from prm.run import Counts, versions
 
 __all__ = ["FIGURES", "Config", "forecast", "run"]
@@ -33,20 +36,34 @@ FIGURES = ("judge", "verification", "loss", "best_of_n", "search", "universality
 
 
 def run(config: Config) -> Counts:
-    """Run what is missing, and measure."""
+    """Run what is missing, and measure.
+
+    Raises:
+        PRMError: a cell failed; or a number fell below its recorded interval, or is no longer
+            measured: then results and report are written.
+    """
     figures = _figures(config)
     lab = _declared(config, figures)
+    recorded = None if config.recorded is None else figure.read(config.recorded)
     modules = {name: module for name, (module, _) in STAGES.items()}
     run_cells(list(lab.cells.values()), lab.out, modules, config.jobs)
     print(f"{len(lab.cells)} cells are there; measuring", flush=True)
     results = Results(
+        world=config.world,
+        size=configuration.to_dict(config.size),
         seeds=tuple(config.seeds),
         figures=tuple(module.measure(lab) for module in figures.values()),
         versions=versions(),
         seconds=sum(_seconds(lab.path(name)) for name in lab.cells),
     )
     jsonl.write_text(lab.out / "results.json", results.json())
+    page.write(lab.out, results)
     print(told(results.figures))
+    if recorded is not None and config.recorded is not None:
+        findings = guard.compare(recorded, results)
+        for line in findings.told:
+            print(f"recorded: {line}", flush=True)
+        guard.check(findings, config.recorded)
     return Counts(read=len(lab.cells), written=len(lab.cells))
 
 
@@ -60,7 +77,8 @@ class Forecast:
     def __str__(self) -> str:
         rows = [f"  {name:<32} {count:>5}" for name, count in self.cells.items()]
         total = sum(self.cells.values())
-        return "\n".join([f"{total} cells of {self.seeds} seeds:", *rows])
+        head = f"{plural(total, 'cell')} of {plural(self.seeds, 'seed')}:"
+        return "\n".join([head, *rows])
 
 
 def forecast(config: Config) -> Forecast:
@@ -92,15 +110,9 @@ def _seconds(folder: Path) -> float:
 def told(figures: tuple[Figure, ...]) -> str:
     """The figures as text: what came out, and the numbers."""
     lines = []
-    for figure in figures:
-        lines += ["", f"{figure.title} ({figure.solutions:,} solutions)", f"  {figure.headline}"]
-        for row in figure.rows:
-            lines.append(f"  {row.name:<44} {row.metric:<38} {_number(row.value)}")
+    for one in figures:
+        lines += ["", f"{one.title} ({one.solutions:,} solutions)", f"  {one.headline}"]
+        for row in one.rows:
+            value = tables.estimated(row.value)
+            lines.append(f"  {row.name:<44} {row.metric:<38} {value.text} {value.small}".rstrip())
     return "\n".join(lines)
-
-
-def _number(value: Any) -> str:
-    if value.value is None:
-        return "–"
-    interval = "" if value.interval is None else " [{:.3f}, {:.3f}]".format(*value.interval)
-    return f"{value.value:.3f}{interval}"

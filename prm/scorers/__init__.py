@@ -65,6 +65,7 @@ def load(config: ScorerConfig) -> ModelScorer:
             f"{config.model}: family {family.entry.family} is held against no base; leave base out"
         )
     folder = weights.locate(config.model, config.revision)
+    catalog.refuse_marked(family.entry.family, config.model, folder)
     if family.takes_base:
         from prm.scorers.ratio import RatioScorer
 
@@ -100,7 +101,10 @@ def identify(config: ScorerConfig) -> str:
 
 def _family(config: ScorerConfig) -> AnyFamily:
     if config.family != "auto":
-        return catalog.family(config.family)
+        family = catalog.family(config.family)
+        here = Path(config.model)  # the files of a Hub id are looked at once they are fetched
+        catalog.refuse_marked(config.family, config.model, here)
+        return family
     if config.critique.engine is not None and (published := catalog.named(config.model)):
         return published  # its files may lie elsewhere
     return catalog.recognise(config.model, weights.locate(config.model, config.revision))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from prm.config import MAY_CHANGE
 from prm.engines import EngineConfig
@@ -14,6 +14,9 @@ from prm.errors import ConfigError, RecordError
 from prm.records import Failure, Solution, StepScores, steps_digest
 from prm.zoo.entry import Backend, Threshold
 from prm.zoo.family import Format, ReferenceKind
+
+ReferenceChoice = Literal["declared", "worked", "answer", "none"]
+"""What may be asked for of the reference: a `ReferenceKind`, or as the checkpoint declares."""
 
 
 class StepScorer(Protocol):
@@ -110,16 +113,19 @@ class ScorerConfig:
     dtype: str = "auto"
     batch_tokens: int = field(default=16384, metadata=MAY_CHANGE)
     max_length: int | None = None
-    reference: Literal["declared", "worked", "answer", "none"] = "declared"
+    reference: ReferenceChoice = "declared"
     base: str | None = None
     critique: CritiqueConfig = field(default_factory=CritiqueConfig)
     options: dict[str, Any] = field(default_factory=dict, metadata=MAY_CHANGE)
 
     def __post_init__(self) -> None:
         if self.batch_tokens < 1:
-            raise ValueError(f"batch_tokens is {self.batch_tokens}; it must be at least 1")
+            raise ConfigError(f"batch_tokens is {self.batch_tokens}; it must be at least 1")
         if self.max_length is not None and self.max_length < 1:
-            raise ValueError(f"max_length is {self.max_length}; it must be at least 1")
+            raise ConfigError(f"max_length is {self.max_length}; it must be at least 1")
+        if self.reference not in get_args(ReferenceChoice):
+            kinds = ", ".join(get_args(ReferenceChoice))
+            raise ConfigError(f"reference is {self.reference!r}; choose one of {kinds}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,14 +150,38 @@ def score(
             see it.
 
     Raises:
-        RecordError: the solution cannot be scored, and why.
+        RecordError: the solution cannot be scored, and why; or an argument is no text, or one
+            text where steps are needed.
     """
+    if isinstance(steps, str) or not isinstance(steps, Sequence):
+        kind = type(steps).__name__
+        raise RecordError(
+            f"a list of texts is needed, one for each step; not {kind}", field="steps"
+        )
     if not steps:
         raise RecordError("no steps to score", field="steps")
+    _require_text(problem, "problem")
+    for index, step in enumerate(steps):
+        _require_text(step, f"steps.{index}")
+    if reference is not None:
+        _require_text(reference, "reference")
     solution = Draft(
         id="solution", problem=problem, steps=tuple(steps), answer=reference, reference=reference
     )
     return list(score_all(scorer, [solution])[0].scores)
+
+
+def _require_text(value: object, field: str) -> None:
+    if not isinstance(value, str):
+        raise RecordError(f"a text is needed, not {type(value).__name__}", field=field)
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        lone = value[error.start]
+        raise RecordError(
+            f"{lone!r} at character {error.start} is half a surrogate pair and no text; replace it",
+            field=field,
+        ) from None
 
 
 def score_all(scorer: StepScorer, batch: Sequence[Solution]) -> list[StepScores]:

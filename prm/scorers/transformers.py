@@ -263,6 +263,6 @@ def choose_context(config: ScorerConfig, declared: int | None, model: Any) -> in
     if config.max_length is not None and config.max_length > most:
         raise ConfigError(
             f"{config.model}: max_length is {config.max_length}, but the checkpoint takes {most} "
-            "tokens"
+            "tokens; leave it out or lower it"
         )
     return config.max_length or most

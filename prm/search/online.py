@@ -32,11 +32,13 @@ from prm.search.dvts import dvts
 from prm.search.policy import PolicyConfig, Stepper
 from prm.search.scoring import PathScorer, path_scorer
 from prm.search.solve import solve
-from prm.search.tree import Path, Search
+from prm.search.tree import Path, Search, ends
 from prm.search.whole import best_of_n
 from prm.sources import Place, identify, problems
 from verify.equivalence import equivalent
 from verify.outcomes import outcomes
+
+OUTPUTS = ("solutions.jsonl", "failures.jsonl", "spent.jsonl", "results.json")
 
 
 @dataclass
@@ -150,7 +152,7 @@ def run(config: Config) -> Counts:
     """Search all problems in all ways; resumes where an earlier attempt stopped."""
     _check(config)
     inputs = {"problems": identify(config.problems), "model": identify_scorer(config.scorer)}
-    with Run(config.out, "solve", config, inputs) as folder:
+    with Run(config.out, "solve", config, inputs, OUTPUTS) as folder:
         if folder.counts is None:
             items = list(problems(config.problems))
             if not items:
@@ -237,10 +239,7 @@ def _result(
     problem: Problem, search: SearchConfig, paths: Sequence[Path], budget: Budget
 ) -> tuple[Spent, Solution | Failure]:
     identity = _identity(problem, search)
-    ends: Counter[str] = Counter()
-    for path in paths:
-        ends[path.end.split(" (")[0]] += path.count
-    spent = Spent(id=identity, budget=budget, ends=dict(ends))
+    spent = Spent(id=identity, budget=budget, ends=ends(paths))
     chosen = choose(
         paths, search.aggregation, search.choice, lambda a, b: equivalent(a, b).verdict == "equal"
     )
@@ -275,7 +274,7 @@ def _finish(config: Config, folder: Run, items: Sequence[Problem]) -> None:
         for name, one in zip(found, compared, strict=True)
     }
     judged = [item for item in items if item.answer is not None]
-    points, ends = [], []
+    points, ended = [], []
     for search in config.searches:
         names = [_identity(item, search) for item in judged]
         budgets = [spent[name].budget for name in names]
@@ -285,14 +284,14 @@ def _finish(config: Config, folder: Run, items: Sequence[Problem]) -> None:
         every: Counter[str] = Counter()
         for item in items:
             every.update(spent[_identity(item, search)].ends)
-        ends.append(dict(every))
+        ended.append(dict(every))
     counted = parameters(config.policy.engine.model), parameters(config.scorer.model)
     rows = curve(points, [item.problem for item in judged], counted)
     results = {
         "problems": len(judged),
         "without_answer": len(items) - len(judged),
         "parameters": {"policy": counted[0], "reward": counted[1]},
-        "rows": [{**row, "ends": own} for row, own in zip(rows, ends, strict=False)],
+        "rows": [{**row, "ends": own} for row, own in zip(rows, ended, strict=False)],
     }
     text = json.dumps(results, indent=1, allow_nan=False)
     jsonl.write_text(folder.path("results.json"), text + "\n")
@@ -304,7 +303,7 @@ def _finish(config: Config, folder: Run, items: Sequence[Problem]) -> None:
         rejected=dict(reasons),
         tokens=total.prompt + total.written,
     )
-    folder.finish(counts, ["solutions.jsonl", "failures.jsonl", "spent.jsonl", "results.json"])
+    folder.finish(counts, OUTPUTS)
 
 
 def _told(results: dict[str, Any]) -> str:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from annotate.pieces import split_steps
 from prm.engines import Completion, Engine, EngineConfig, Message, Request
 from prm.records import Problem
 from prm.search.budget import Budget
-from prm.search.tree import EMPTY, REPEATS, TURN, Growth, Path
+from prm.search.tree import EMPTY, REPEATS, TURN, Done, Growth, Path, advance
 from verify.answers import extract_answer
 
 PROBLEM = "{problem}"
@@ -31,12 +31,11 @@ _UNMARKED = ("bold", "formula", "date or time", "group", "last number", "none")
 """Rules of `verify.answers` that find an answer where none is announced."""
 
 
-@dataclass
-class PolicyConfig:
-    """Who writes, and how.
+@dataclass(kw_only=True)
+class WritingConfig:
+    """How steps and solutions are written.
 
     Attributes:
-        engine: the model and the library that runs it.
         system: the system message; empty leaves it out.
         template: the user message; `{problem}` is replaced by the question, once.
         boundaries: texts that end a step. What in them is no white space is part of it (`". "`).
@@ -45,7 +44,6 @@ class PolicyConfig:
         temperature, top_p: of the sampling.
     """
 
-    engine: EngineConfig
     system: str = ""
     template: str = PROBLEM
     boundaries: list[str] = field(default_factory=lambda: ["\n\n"])
@@ -65,6 +63,19 @@ class PolicyConfig:
             raise ValueError(f"template must hold {PROBLEM} once")
 
 
+@dataclass(kw_only=True)
+class PolicyConfig(WritingConfig):
+    """Who writes, and how.
+
+    Attributes:
+        engine: the model and the library that runs it.
+        system, template, boundaries, step_tokens, max_tokens, temperature, top_p: see
+            `WritingConfig`.
+    """
+
+    engine: EngineConfig
+
+
 @dataclass
 class _Draft:
     """One draw of a growth while it is written."""
@@ -77,26 +88,25 @@ class _Draft:
     end: str = ""
 
 
-class Stepper:
-    """Writes steps, and whole solutions, with an engine.
+class Writer:
+    """Knows what to ask for steps, and for whole solutions; whoever drives it asks an engine.
 
     Args:
-        engine: who writes.
-        config: see `PolicyConfig`; its `engine` is not looked at.
+        config: how to write.
         seed: every request draws its own from it, from the problem and from what is written.
     """
 
-    def __init__(self, engine: Engine, config: PolicyConfig, seed: int = 0) -> None:
-        self._engine = engine
+    def __init__(self, config: WritingConfig, seed: int = 0) -> None:
         self._config = config
         self._seed = seed
         self._before, _, self._after = config.template.partition(PROBLEM)
 
-    def grow(self, growths: Sequence[Growth]) -> list[tuple[list[Path], Budget]]:
+    def grow(
+        self, growths: Sequence[Growth]
+    ) -> Generator[list[Request], list[list[Completion]], list[tuple[list[Path], Budget]]]:
         """Write what is asked for, and tell what each growth cost; all in few calls.
 
-        Raises:
-            EngineError: the engine died.
+        Yields requests, is sent what `Engine.generate` makes of them.
         """
         found: list[list[Path]] = [[] for _ in growths]
         spent = [Budget() for _ in growths]
@@ -104,8 +114,7 @@ class Stepper:
         # At first all draws of a growth are one request; those that go on are one each.
         waiting = [(index, own) for index, own in enumerate(drafts) if own]
         while waiting:
-            requests = [self._request(own) for _, own in waiting]
-            answers = self._engine.generate(requests)
+            answers = yield [self._request(own) for _, own in waiting]
             again = []
             for (index, own), completions in zip(waiting, answers, strict=True):
                 spent[index] += Budget(
@@ -205,6 +214,34 @@ class Stepper:
                 start = look
         if text[start:].strip():
             yield text[start:]
+
+
+class Stepper:
+    """A writer with an engine.
+
+    Args:
+        engine: who writes.
+        config: see `Writer`.
+        seed: likewise.
+    """
+
+    def __init__(self, engine: Engine, config: WritingConfig, seed: int = 0) -> None:
+        self._engine = engine
+        self._writer = Writer(config, seed)
+
+    def grow(self, growths: Sequence[Growth]) -> list[tuple[list[Path], Budget]]:
+        """See `Writer.grow`.
+
+        Raises:
+            EngineError: the engine died.
+        """
+        writing = self._writer.grow(growths)
+        answers: list[list[Completion]] | None = None
+        while True:
+            asked = advance(writing, answers)
+            if isinstance(asked, Done):
+                return asked.value
+            answers = self._engine.generate(asked)
 
 
 def is_boundary(text: str, stop: str) -> bool:

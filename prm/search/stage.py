@@ -25,6 +25,8 @@ from prm.selection import Candidates, measure
 from prm.sources import Source, identify, solutions
 from verify.candidates import answered, by_problem
 
+OUTPUTS = ("rankings.jsonl", "results.json")
+
 
 @dataclass
 class Config:
@@ -67,7 +69,7 @@ def run(config: Config) -> Counts:
     failures = Path(config.scores).with_name("failures.jsonl")
     if failures.exists():
         inputs["failures"] = fingerprint(failures)
-    with Run(config.out, "search", config, inputs) as folder:
+    with Run(config.out, "search", config, inputs, OUTPUTS) as folder:
         if folder.counts is None:
             items = list(solutions(config.source))
             if not items:
@@ -88,9 +90,9 @@ def run(config: Config) -> Counts:
             aside = len(items) - len(kept)
             rejected = {"not scored": aside} if aside else {}
             counts = Counts(read=len(items), written=len(kept), rejected=rejected)
-            folder.finish(counts, ["rankings.jsonl", "results.json"])
+            folder.finish(counts, OUTPUTS)
         assert folder.counts is not None
-        print(format_results(json.loads(folder.path("results.json").read_text())))
+        print(format_results(json.loads(folder.path("results.json").read_text()), config.n))
         return folder.counts
 
 
@@ -170,8 +172,9 @@ def rank(problem: Scored) -> list[Ranking]:
     return rankings
 
 
-def format_results(results: dict[str, Any]) -> str:
-    """The table: a line per method, a column per N, percentages."""
+def format_results(results: dict[str, Any], asked: Sequence[int] = ()) -> str:
+    """The table: a line per method, a column per N, percentages; last, the N that have no column
+    among those that were `asked` for."""
     judged, fewest = results["problems"], results["candidates"]
     total = judged + results["without_answer"]
     if not judged:
@@ -196,6 +199,9 @@ def format_results(results: dict[str, Any]) -> str:
             interval += f"  {100 * last['gain']:+.1f} {_interval(last['gain_interval'], '+')}"
         values = "".join(f"  {100 * cells[method, n]['accuracy']:7.1f}" for n in numbers)
         lines.append(f"{method:<{width}}{values}  {interval}")
+    if beyond := sorted(set(asked) - set(numbers)):
+        left = ", ".join(map(str, beyond))
+        lines.append(f"no column for N = {left}: more than the fewest candidates of a problem")
     return "\n".join(lines)
 
 

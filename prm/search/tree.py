@@ -11,14 +11,17 @@ for all of them at once.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from prm.aggregation import Aggregation, aggregate
 from prm.records import Problem
 
 T = TypeVar("T")
+Asked = TypeVar("Asked")
+Told = TypeVar("Told")
 
 TURN = "turn"
 """The end of a solution: the policy ended its turn. All others are cut short."""
@@ -107,6 +110,21 @@ Search = Generator[Round, tuple[list[Grown], list[Scores]], T]
 """Yields rounds, is sent what came of each growth and of each path to score, in their order."""
 
 
+@dataclass(frozen=True)
+class Done(Generic[T]):
+    """What came of a generator."""
+
+    value: T
+
+
+def advance(course: Generator[Asked, Told, T], told: Told | None) -> Asked | Done[T]:
+    """Tell a generator what it asked for (None begins it): what it asks next, or its end."""
+    try:
+        return next(course) if told is None else course.send(told)
+    except StopIteration as end:
+        return Done(end.value)
+
+
 def together(searches: Sequence[Search[T]]) -> Search[list[T]]:
     """Searches as one: a round asks what all that are not at their end ask next.
 
@@ -117,12 +135,12 @@ def together(searches: Sequence[Search[T]]) -> Search[list[T]]:
     asked: dict[int, Round] = {}
 
     def go_on(index: int, answer: tuple[list[Grown], list[Scores]] | None) -> None:
-        search = searches[index]
-        try:
-            asked[index] = next(search) if answer is None else search.send(answer)
-        except StopIteration as end:
+        found = advance(searches[index], answer)
+        if isinstance(found, Done):
             asked.pop(index, None)
-            done[index] = end.value
+            done[index] = found.value
+        else:
+            asked[index] = found
 
     for index in range(len(searches)):
         go_on(index, None)
@@ -174,6 +192,14 @@ def _with_scores(path: Path, scores: Scores) -> Path:
 def best(paths: Sequence[Path], count: int, method: Aggregation) -> list[Path]:
     """The paths with the greatest rewards, the first of equal ones first."""
     return sorted(paths, key=lambda path: path.reward(method), reverse=True)[:count]
+
+
+def ends(paths: Sequence[Path]) -> dict[str, int]:
+    """How many draws ended how; see `Path.end`, reasons left out."""
+    counts: Counter[str] = Counter()
+    for path in paths:
+        counts[path.end.split(" (")[0]] += path.count
+    return dict(counts)
 
 
 def live(asked: Round) -> Iterator[tuple[Problem, tuple[str, ...]]]:

@@ -9,6 +9,9 @@ and is scored in the one thread that may touch the model. Every refusal has the 
 | `POST /v1/prm/score` | a score for every step (`prm.serve.score`) |
 | `POST /v1/rerank`, `/v2/rerank` | candidates, best first (`prm.serve.rerank`) |
 | `POST /get_reward` | OpenRLHF's remote reward (`prm.serve.reward`) |
+| `POST /v1/chat/completions` | the best of N answers of a policy (`prm.serve.chat`) |
+| `POST /v1/prm/search` | a step search with a policy, told of as it goes (`prm.serve.search`) |
+| `GET /` | a page to try it on (`prm.serve.playground`) |
 | `GET /health` | the process lives |
 | `GET /ready` | it can score: 503 while the model loads, on the way down, or once it died |
 | `GET /metrics` | Prometheus |
@@ -24,12 +27,12 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
-from prm.serve import rerank, reward, score
+from prm.serve import chat, playground, rerank, reward, score, search
 from prm.serve.desk import Desk
 from prm.serve.gate import Gate, http_error, invalid
 from prm.serve.schemas import REFUSALS, ErrorResponse, Health, Ready, Refusal
 
-ROUTERS = (score.router, rerank.router, reward.router)
+ROUTERS = (score.router, rerank.router, reward.router, chat.router, search.router)
 """What is served behind the key; each makes its routes for a desk."""
 
 
@@ -48,6 +51,7 @@ def make_app(desk: Desk, key: str | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)
     app.include_router(_probes(desk))
+    app.include_router(playground.router(desk, keyed=key is not None))
     app.include_router(_metrics(desk), dependencies=documented)
     for make in ROUTERS:
         app.include_router(make(desk), dependencies=documented)

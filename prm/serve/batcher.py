@@ -1,20 +1,19 @@
 """Merges the solutions of many requests into batches for the one thread that may touch the model.
 
 While a batch is scored, the next gathers; nothing waits for company. Which solutions make a batch,
-and in which order, stands in `prm.serve.waiting`.
+and in which order, stands in `prm.serve.waiting`. Work of another kind has its turn in the same
+order, alone.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from prm.errors import EngineError
 from prm.records import Solution
@@ -22,31 +21,28 @@ from prm.scorers import StepScorer
 from prm.search.budget import shared_out
 from prm.serve.logs import log_failure
 from prm.serve.metrics import Metrics
-from prm.serve.outcomes import Outcome, outcomes_of
+from prm.serve.outcomes import Outcome, outcomes_of, unrecoverable
 from prm.serve.schemas import Refusal
+from prm.serve.ticket import Ticket
 from prm.serve.waiting import Entry, Waiting
 
 log = logging.getLogger("prm.serve")
 
+T = TypeVar("T")
 State = Literal["loading", "ready", "draining", "dead"]
 
 BYTES_PER_TOKEN = 3
 """Of text with formulas, about; lengths are estimated, for the scorer alone can count tokens."""
 
 
-@dataclass(eq=False)
-class _Ticket:
-    """A request's solutions: how far they are, and who waits for them."""
+@dataclass(frozen=True)
+class _Work:
+    """Something to do with the scorer."""
 
-    outcomes: list[Outcome | None]
-    loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[None]
-    request_id: str
-    missing: int
-    tokens: int = 0
+    do: Callable[[StepScorer], Any]
 
 
-_Entry = Entry[Solution]
+_Entry = Entry[Solution | _Work]
 
 
 class Batcher:
@@ -61,18 +57,21 @@ class Batcher:
         state: what `/ready` tells.
         failure: what made it dead.
         on_death: called once, from the model's thread, when it died.
+        on_failing: told, from any thread, why all that wait are being refused.
     """
 
     def __init__(self, scorer: StepScorer | None, *, max_waiting: int, metrics: Metrics) -> None:
         self.state: State = "loading" if scorer is None else "ready"
         self.failure: BaseException | None = None
         self.on_death: Callable[[], None] = lambda: None
+        self.on_failing: Callable[[Callable[[], Refusal]], None] = lambda _: None
         self._scorer = scorer
         self._max_waiting = max_waiting
         self._metrics = metrics
         self._lock = threading.Lock()
-        self._waiting: Waiting[Solution] = Waiting()
-        self._scoring: set[_Ticket] = set()
+        self._waiting: Waiting[Solution | _Work] = Waiting()
+        self._scoring: set[Ticket] = set()
+        self._ended: Callable[[], Refusal] | None = None
         # Some libraries tie a model to the thread that used it first: it is loaded there too.
         self._thread = futures.ThreadPoolExecutor(1, thread_name_prefix="scorer")
         metrics.watch(lambda: len(self._waiting.requests), lambda: len(self._waiting))
@@ -85,6 +84,11 @@ class Batcher:
             Refusal: there is no model yet, or no longer.
         """
         return self._require().name
+
+    @property
+    def most(self) -> int:
+        """How many tokens the model is handed at a time; work of more is better done in parts."""
+        return self._waiting.most
 
     def configure(self, *, budget: int, pads: bool) -> None:
         """Say what batches suit the model: `budget` tokens of one forward, and whether it pads."""
@@ -111,8 +115,8 @@ class Batcher:
             self.state = "draining"
 
     def give_up(self) -> None:
-        """Refuse everything that has not been answered."""
-        self._fail(lambda: _stopped())
+        """Refuse everything that has not been answered, and what is still to come."""
+        self._fail(_stopped)
 
     def close(self, wait: float) -> bool:
         """Free the model; returns whether its thread got to it within so many seconds."""
@@ -138,41 +142,68 @@ class Batcher:
         Raises:
             Refusal: no model is ready, too many wait, or the engine died.
         """
-        loop = asyncio.get_running_loop()
-        ticket = _Ticket(
-            outcomes=[None] * len(batch),
-            loop=loop,
-            done=loop.create_future(),
-            request_id=request_id,
-            missing=len(batch),
-        )
-        self._enter(ticket, batch)
-        try:
-            await ticket.done
-        finally:
-            self._leave(ticket)
+        ticket = Ticket(request_id, len(batch))
+        with self._lock:
+            self._admit()
+            self._waiting.add(ticket, batch, [_cost(solution) for solution in batch])
+        await self._served(ticket)
         return [outcome for outcome in ticket.outcomes if outcome is not None], ticket.tokens
 
+    async def run(
+        self,
+        work: Callable[[StepScorer], T],
+        *,
+        cost: int = 1,
+        request_id: str = "",
+        admitted: bool = False,
+    ) -> T:
+        """Do a piece of work in the model's thread, once it is its turn.
+
+        Whoever stops waiting (is cancelled) takes it with him unless it has been begun; then its
+        result goes nowhere. An exception ends this request alone, unless the engine or its device
+        is of no more use.
+
+        Args:
+            work: handed the scorer; others wait meanwhile.
+            cost: about how many tokens the model will read, at least 1.
+            request_id: under which the log tells of trouble.
+            admitted: whether it belongs to something begun, which is not sent away for the number
+                of those that wait.
+
+        Returns:
+            what the work returned.
+
+        Raises:
+            Refusal: see `score`; or the work raised.
+        """
+        ticket = Ticket(request_id)
+        with self._lock:
+            self._admit(begun=admitted)
+            self._waiting.add(ticket, [_Work(work)], [cost], alone=True)
+        found: T = await self._served(ticket)
+        return found
+
+    async def _served(self, ticket: Ticket) -> Any:
+        self._thread.submit(self._work)
+        try:
+            return await ticket.done
+        finally:
+            with self._lock:
+                self._waiting.drop(ticket)
+
     def _require(self) -> StepScorer:
-        if self.state == "dead":
-            raise _dead()
+        if self._ended is not None:
+            raise self._ended()
         if self._scorer is None:
             message = "the model is being loaded; try again later"
             raise Refusal(503, message, "", "loading", Retry_After="5")
         return self._scorer
 
-    def _enter(self, ticket: _Ticket, batch: Sequence[Solution]) -> None:
-        with self._lock:
-            self._require()
-            if len(self._waiting.requests) >= self._max_waiting:
-                message = f"{self._max_waiting} requests wait already; try again later"
-                raise Refusal(503, message, "", "busy", Retry_After="1")
-            self._waiting.add(ticket, batch, [_cost(solution) for solution in batch])
-        self._thread.submit(self._work)
-
-    def _leave(self, ticket: _Ticket) -> None:
-        with self._lock:
-            self._waiting.drop(ticket)
+    def _admit(self, *, begun: bool = False) -> None:
+        self._require()
+        if not begun and len(self._waiting.requests) >= self._max_waiting:
+            message = f"{self._max_waiting} requests wait already; try again later"
+            raise Refusal(503, message, "", "busy", Retry_After="1")
 
     # In the model's thread
 
@@ -183,22 +214,42 @@ class Batcher:
 
     def _work(self) -> None:
         while entries := self._take():
-            began = time.monotonic()
-            scorer = self._scorer
+            scorer, first = self._scorer, entries[0]
             assert scorer is not None
-            before = getattr(scorer, "tokens", 0)
             try:
-                outcomes = outcomes_of(
-                    scorer,
-                    [entry.item for entry in entries],
-                    [_ticket(entry).request_id for entry in entries],
-                )
+                if isinstance(first.item, _Work):
+                    self._do(scorer, first.item, _ticket(first))
+                else:
+                    self._score(scorer, entries)
             except BaseException as error:  # noqa: BLE001 - the server ends with it
                 self._die(error)
                 return
-            tokens = getattr(scorer, "tokens", 0) - before
-            self._metrics.batch(len(entries), tokens, time.monotonic() - began)
-            self._give(entries, outcomes, tokens)
+
+    def _score(self, scorer: StepScorer, entries: list[_Entry]) -> None:
+        began, before = time.monotonic(), _read(scorer)
+        outcomes = outcomes_of(
+            scorer,
+            [entry.item for entry in entries if isinstance(entry.item, Solution)],
+            [_ticket(entry).request_id for entry in entries],
+        )
+        tokens = _read(scorer) - before
+        self._metrics.batch(len(entries), tokens, time.monotonic() - began)
+        self._give(entries, outcomes, tokens)
+
+    def _do(self, scorer: StepScorer, work: _Work, ticket: Ticket) -> None:
+        began, before = time.monotonic(), _read(scorer)
+        try:
+            found = work.do(scorer)
+        except EngineError:
+            raise
+        except Exception as error:
+            if unrecoverable(error):
+                raise EngineError(f"the device failed ({type(error).__name__})") from error
+            log_failure(log, "a request's work failed", error, ticket.request_id)
+            message = f"the server failed; its log tells of {ticket.request_id}"
+            found = Refusal(500, message, "", "internal")
+        self._metrics.work(_read(scorer) - before, time.monotonic() - began)
+        ticket.wake(found)
 
     def _take(self) -> list[_Entry]:
         """The next batch; empty where nothing waits."""
@@ -211,12 +262,7 @@ class Batcher:
         """Bring outcomes to their requests."""
         shares = shared_out(tokens, [entry.cost for entry in entries])
         for entry, outcome, share in zip(entries, outcomes, shares, strict=True):
-            ticket = _ticket(entry)
-            ticket.tokens += share
-            ticket.outcomes[entry.index] = outcome
-            ticket.missing -= 1
-            if ticket.missing == 0:
-                _wake(ticket, None)
+            _ticket(entry).add(entry.index, outcome, share)
 
     def _die(self, error: BaseException) -> None:
         if not isinstance(error, EngineError):
@@ -228,36 +274,33 @@ class Batcher:
 
     def _fail(self, why: Callable[[], Refusal]) -> None:
         with self._lock:
+            self._ended = why
             tickets = {*self._waiting.requests, *self._scoring}
             self._waiting.clear()
             self._scoring = set()
         for ticket in tickets:
-            assert isinstance(ticket, _Ticket)
-            _wake(ticket, why())
+            assert isinstance(ticket, Ticket)
+            ticket.wake(why())
+        self.on_failing(why)
 
 
-def _ticket(entry: _Entry) -> _Ticket:
-    assert isinstance(entry.request, _Ticket)
+def _ticket(entry: _Entry) -> Ticket:
+    assert isinstance(entry.request, Ticket)
     return entry.request
 
 
-def _wake(ticket: _Ticket, refusal: Refusal | None) -> None:
-    def wake() -> None:
-        if ticket.done.done():
-            return  # the client left, or was refused
-        if refusal is None:
-            ticket.done.set_result(None)
-        else:
-            ticket.done.set_exception(refusal)
+def _read(scorer: StepScorer) -> int:
+    """How many tokens the model has read so far."""
+    return int(getattr(scorer, "tokens", 0))
 
-    with contextlib.suppress(RuntimeError):  # the loop has ended, and its clients with it
-        ticket.loop.call_soon_threadsafe(wake)
+
+def tokens_of(*texts: str) -> int:
+    """About how many tokens texts have, at least 1."""
+    return 1 + sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN
 
 
 def _cost(solution: Solution) -> int:
-    """About how many tokens a solution has."""
-    texts = (solution.problem, *solution.steps, solution.reference or "")
-    return 1 + sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN
+    return tokens_of(solution.problem, *solution.steps, solution.reference or "")
 
 
 def _dead() -> Refusal:

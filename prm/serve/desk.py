@@ -14,6 +14,7 @@ from prm.scorers import StepScorer
 from prm.serve.batcher import Batcher
 from prm.serve.metrics import Metrics
 from prm.serve.outcomes import Outcome
+from prm.serve.policy import Policy
 from prm.serve.schemas import Limits, Refusal
 
 T = TypeVar("T")
@@ -25,16 +26,37 @@ class Desk:
     Args:
         scorer: what scores; None where `batcher.load` will bring it.
         limits: how much a request may ask for.
+        policy: what writes solutions; None where the server has none.
 
     Attributes:
         count: an upper bound of a text's tokens; of bytes until it is known better.
     """
 
-    def __init__(self, scorer: StepScorer | None, limits: Limits) -> None:
+    def __init__(
+        self, scorer: StepScorer | None, limits: Limits, *, policy: Policy | None = None
+    ) -> None:
         self.limits = limits
+        self.policy = policy
         self.metrics = Metrics()
         self.batcher = Batcher(scorer, max_waiting=limits.max_waiting, metrics=self.metrics)
         self.count: Callable[[str], int] = lambda text: len(text.encode())
+        if policy is not None:
+            policy.counted = self.metrics.policy
+            self.batcher.on_failing = policy.give_up
+
+    def require_policy(self) -> Policy:
+        """The policy.
+
+        Raises:
+            Refusal: the server has none.
+        """
+        if self.policy is None:
+            message = (
+                "this server has no policy; start it with policy.model=NAME "
+                "policy.endpoint.urls=[http://HOST:PORT/v1]"
+            )
+            raise Refusal(404, message, "", "no_policy")
+        return self.policy
 
     async def score(self, request: Request, batch: Sequence[Solution]) -> list[Outcome]:
         """Score solutions for a request, and enter them into its account.

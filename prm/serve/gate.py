@@ -27,8 +27,8 @@ from prm.serve.schemas import ErrorResponse, Limits, Refusal
 
 log = logging.getLogger("prm.serve")
 
-OPEN = frozenset({"/health", "/ready"})
-"""What needs no key: a supervisor asks."""
+OPEN = frozenset({"/", "/health", "/ready"})
+"""What needs no key: a supervisor asks, or a browser, for a page that holds no data."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -67,7 +67,10 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                if account["tokens"]:  # what the model read; of a stream it is not known yet
+                    headers["X-PRM-Tokens"] = str(account["tokens"])
             await send(message)
 
         try:

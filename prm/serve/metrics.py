@@ -32,13 +32,17 @@ class Metrics:
         )
         about = "Solutions handed to the scorer at a time."
         self._batches = Histogram("prm_batch_items", about, buckets=_COUNTS, registry=own)
-        about = "How long the scorer took for them."
+        about = "How long the scorer took for them, or for a part of a search."
         self._scoring = Histogram("prm_batch_seconds", about, buckets=_SECONDS, registry=own)
         about = "Tokens that the model read, padding left out."
         self._tokens = Counter("prm_tokens", about, registry=own)
         self._items = Counter("prm_items", "Solutions answered.", ("status",), registry=own)
         self._steps = Counter("prm_steps", "Steps that got a score.", registry=own)
         self._scores = Histogram("prm_score", "Step scores.", buckets=_SCORES, registry=own)
+        about = "Completions asked of the policy; those of one call have one outcome."
+        self._asked = Counter("prm_policy_requests", about, ("outcome",), registry=own)
+        about = "Tokens that the policy read (prompt) and wrote (completion)."
+        self._policy_tokens = Counter("prm_policy_tokens", about, ("kind",), registry=own)
         about = "Requests with solutions that wait."
         self._waiting = Gauge("prm_waiting_requests", about, registry=own)
         self._queue = Gauge("prm_waiting_items", "Solutions that wait.", registry=own)
@@ -61,12 +65,23 @@ class Metrics:
         self._tokens.inc(tokens)
         self._scoring.observe(seconds)
 
+    def work(self, tokens: int, seconds: float) -> None:
+        """Count a piece of work that had the model to itself."""
+        self._tokens.inc(tokens)
+        self._scoring.observe(seconds)
+
     def outcome(self, scores: Iterable[float] | None) -> None:
         """Count a solution that was answered: its scores, or None."""
         self._items.labels("error" if scores is None else "ok").inc()
         for score in scores or ():
             self._steps.inc()
             self._scores.observe(score)
+
+    def policy(self, outcome: str, asked: int, prompt: int, written: int) -> None:
+        """Count a call of the policy: completions, and the tokens of those that came."""
+        self._asked.labels(outcome).inc(asked)
+        self._policy_tokens.labels("prompt").inc(prompt)
+        self._policy_tokens.labels("completion").inc(written)
 
     def text(self, *, ready: bool) -> bytes:
         """All of it, as Prometheus reads it."""

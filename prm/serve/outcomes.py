@@ -49,7 +49,7 @@ def outcomes_of(
     except EngineError:
         raise
     except Exception as error:
-        if _unrecoverable(error):
+        if unrecoverable(error):
             raise EngineError(f"the device failed ({type(error).__name__})") from error
         if len(batch) > 1:
             middle = len(batch) // 2
@@ -70,7 +70,7 @@ def outcomes_of(
     return outcomes
 
 
-def _unrecoverable(error: Exception) -> bool:
+def unrecoverable(error: Exception) -> bool:
     """Whether a GPU is of no more use to this process."""
     import torch
 

@@ -28,6 +28,13 @@ class Limits:
         max_body_bytes: size of one request.
         max_waiting: requests that wait while others are scored; further ones get a 503.
         max_seconds: how long a request may take to arrive.
+        candidates: how many solutions the policy writes where a request does not say.
+        max_candidates: how many a request may have it write.
+        max_tokens: tokens of one that the policy writes, and how many it may where a request does
+            not say.
+        max_rounds: steps of a solution that a search may write.
+        max_searches: searches at a time, each of which keeps what it read in the model's memory;
+            further ones get a 503.
     """
 
     max_items: int = 256
@@ -36,11 +43,20 @@ class Limits:
     max_body_bytes: int = 8 * 2**20
     max_waiting: int = 128
     max_seconds: int = 30
+    candidates: int = 8
+    max_candidates: int = 64
+    max_tokens: int = 8192
+    max_rounds: int = 64
+    max_searches: int = 8
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
+        if self.candidates > self.max_candidates:
+            raise ValueError(
+                f"candidates is {self.candidates}, more than max_candidates, {self.max_candidates}"
+            )
 
     def check_count(self, count: int, where: str) -> None:
         """Refuse too many items or documents."""
@@ -134,6 +150,11 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse} for status in (400, 401, 408, 413, 422, 500, 503)
 }
 """What OpenAPI says of every router's refusals."""
+
+POLICY_REFUSALS: dict[int | str, dict[str, Any]] = REFUSALS | {
+    status: {"model": ErrorResponse} for status in (404, 502, 504)
+}
+"""And of those of routers that ask the policy."""
 
 
 class Health(BaseModel):

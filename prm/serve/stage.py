@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from prm.errors import ConfigError
 from prm.scorers import ModelScorer, ScorerConfig, load
+from prm.serve.policy import PolicyEngine
 from prm.serve.schemas import Limits
 
 
@@ -26,6 +27,8 @@ class Config:
         limits: how much one client may ask for.
         drain_s: seconds that requests have to end in once the server is told to; the process is
             gone ten seconds later at the latest.
+        policy: the servers of a model that writes solutions, for routes that choose among its
+            answers; without one they refuse. Whether the server is ready does not depend on it.
     """
 
     scorer: ScorerConfig
@@ -34,6 +37,7 @@ class Config:
     api_key_env: str | None = None
     limits: Limits = field(default_factory=Limits)
     drain_s: float = 60.0
+    policy: PolicyEngine | None = None
 
     def __post_init__(self) -> None:
         if not self.drain_s > 0:
@@ -46,7 +50,8 @@ def run(config: Config) -> None:
     """Serve until SIGTERM or SIGINT; what has been accepted is answered first (`drain_s`).
 
     Raises:
-        ConfigError: a package is missing, the key is unusable, or the address is taken.
+        ConfigError: a package is missing, the key or the policy is unusable, or the address is
+            taken.
         CheckpointError: the model folder is not one of our checkpoints.
         EngineError: the engine cannot load the model, or died.
     """
@@ -61,6 +66,7 @@ def _serve(config: Config, key: str | None, listener: socket.socket) -> None:
     from prm.serve import logs
     from prm.serve.app import make_app
     from prm.serve.desk import Desk
+    from prm.serve.policy import Policy
     from prm.serve.process import serve
 
     logs.configure("prm.serve", "uvicorn")
@@ -68,7 +74,8 @@ def _serve(config: Config, key: str | None, listener: socket.socket) -> None:
         listener.listen()
     except OSError as error:
         raise _unusable(config.host, config.port, error) from None
-    desk = Desk(None, config.limits)
+    policy = None if config.policy is None else Policy(config.policy)
+    desk = Desk(None, config.limits, policy=policy)
     desk.batcher.configure(budget=config.scorer.batch_tokens, pads=_pads(config.scorer))
 
     def load_model() -> ModelScorer:

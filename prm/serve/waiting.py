@@ -9,7 +9,8 @@ Shenker, SIGCOMM 1989).
 
 Batches. Where the model pads, the item whose turn it is is joined by those nearest to its length,
 at most a third longer or shorter, up to one padded forward: short ones neither wait for a long
-one's forward nor are padded to it. An engine that batches by itself gets whatever waits.
+one's forward nor are padded to it. An engine that batches by itself gets whatever waits. What
+needs the model to itself has its turn alone.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Entry(Generic[Item]):
         cost: about how many tokens it has, at least 1.
         request: whose it is.
         index: its place in the request.
+        alone: whether it makes a batch by itself.
     """
 
     place: float
@@ -51,6 +53,7 @@ class Entry(Generic[Item]):
     request: object = field(compare=False)
     index: int = field(compare=False)
     item: Item = field(compare=False)
+    alone: bool = field(compare=False, default=False)
 
 
 class Waiting(Generic[Item]):
@@ -73,12 +76,25 @@ class Waiting(Generic[Item]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, request: object, items: Sequence[Item], costs: Sequence[int]) -> None:
+    @property
+    def most(self) -> int:
+        """How many tokens the model is handed at a time."""
+        return self.budget if self.pads else self.budget * SELF_BATCHING
+
+    def add(
+        self,
+        request: object,
+        items: Sequence[Item],
+        costs: Sequence[int],
+        *,
+        alone: bool = False,
+    ) -> None:
         """Put a request's items where they belong."""
         place = self._now
         for index, (item, cost) in enumerate(zip(items, costs, strict=True)):
             self._number += 1
-            bisect.insort(self._entries, Entry(place, self._number, cost, request, index, item))
+            entry = Entry(place, self._number, cost, request, index, item, alone)
+            bisect.insort(self._entries, entry)
             place += cost
         self.requests[request] = len(items)
 
@@ -109,20 +125,23 @@ class Waiting(Generic[Item]):
 
     def _batch(self, first: Entry[Item]) -> Iterator[Entry[Item]]:
         yield first
+        if first.alone:
+            return
+        others = [entry for entry in self._entries[1:] if not entry.alone]
         if not self.pads:
             total = first.cost
-            for entry in self._entries[1:]:
+            for entry in others:
                 total += entry.cost
-                if total > self.budget * SELF_BATCHING:
+                if total > self.most:
                     return
                 yield entry
             return
         shortest, longest = first.cost / ALIKE, first.cost * ALIKE
-        alike = [entry for entry in self._entries[1:] if shortest <= entry.cost <= longest]
+        alike = [entry for entry in others if shortest <= entry.cost <= longest]
         alike.sort(key=lambda entry: abs(math.log(entry.cost / first.cost)))
         widest = first.cost
         for count, entry in enumerate(alike, 2):
             widest = max(widest, entry.cost)
-            if widest * count > self.budget:
+            if widest * count > self.most:
                 return
             yield entry

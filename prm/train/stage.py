@@ -41,6 +41,9 @@ LEAKED = "in a benchmark"
 """Reason of a solution set aside: it answers a problem of `benchmarks`."""
 
 
+OUTPUTS = ("model", "rejected.jsonl")
+
+
 def run(config: Config) -> Counts | None:
     """Train; resumes from the trainer's last checkpoint.
 
@@ -63,7 +66,9 @@ def run(config: Config) -> Counts | None:
         finished, refused = False, None
         if PartialState().is_main_process:
             try:
-                main = _Main(stack.enter_context(Run(config.out, "train", config, inputs)))
+                writes = [*OUTPUTS, _data(config).name, "trainer"]
+                folder = Run(config.out, "train", config, inputs, writes)
+                main = _Main(stack.enter_context(folder))
                 finished = main.folder.counts is not None
                 if not finished:
                     main.gather(config)
@@ -192,7 +197,7 @@ def _train(config: Config, arguments: TrainingArguments, main: _Main | None) -> 
             written=len(dataset) + len(measured_on),
             rejected=dict(Counter(item.reason for item in rejected)),
         )
-        main.folder.finish(counts, ["model", "rejected.jsonl"])
+        main.folder.finish(counts, OUTPUTS)
     trainer.accelerator.wait_for_everyone()
 
 

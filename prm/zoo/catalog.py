@@ -7,6 +7,7 @@ architecture that only one family has. A guess is never made.
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Iterator
 from importlib import import_module
@@ -43,7 +44,10 @@ def family(name: str) -> AnyFamily:
         ConfigError: there is none.
     """
     if name not in FAMILIES:
-        raise ConfigError(f"no family {name!r}; there are {', '.join(FAMILIES)}")
+        near = [known for known in FAMILIES if name and known.startswith(name.lower())]
+        near = near or difflib.get_close_matches(name.lower(), FAMILIES, n=1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"no family {name!r}{meant or ';'} there are {', '.join(FAMILIES)}")
     found: AnyFamily = import_module(FAMILIES[name]).FAMILY
     return found
 
@@ -62,6 +66,33 @@ def named(*names: str) -> AnyFamily | None:
     return None
 
 
+def _marked(folder: Path) -> Family | None:
+    """The family whose own file lies in a folder."""
+    for known in families():
+        if isinstance(known, Family) and known.marker and (folder / known.marker).is_file():
+            return known
+    return None
+
+
+def refuse_marked(asked: str, name: str, folder: Path) -> None:
+    """Refuse to read a checkpoint as of another family than its own file says.
+
+    Args:
+        asked: the family that the user gave.
+        name: the Hub id or path that the user gave.
+        folder: where its files lie.
+
+    Raises:
+        CheckpointError: a file in the folder is of another family.
+    """
+    own = _marked(folder)
+    if own is not None and own.entry.family != asked:
+        raise CheckpointError(
+            f"{name}: its {own.marker} makes it a checkpoint of family {own.entry.family}, not "
+            f"{asked}; leave `family` out"
+        )
+
+
 def recognise(name: str, folder: Path) -> AnyFamily:
     """The family of a checkpoint.
 
@@ -73,9 +104,8 @@ def recognise(name: str, folder: Path) -> AnyFamily:
         CheckpointError: nothing says which family it is of.
     """
     own = [known for known in families() if isinstance(known, Family)]
-    for known in own:
-        if known.marker is not None and (folder / known.marker).is_file():
-            return known
+    if (known := _marked(folder)) is not None:
+        return known
     config = read_config(folder)
     if published := named(name, str(config.get("_name_or_path", ""))):
         return published

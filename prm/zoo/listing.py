@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from prm.zoo.catalog import families, family
+from prm.zoo.catalog import FAMILIES, families, family, named
 from prm.zoo.entry import Entry
 
 _WIDTH = 96
@@ -35,16 +35,22 @@ def overview() -> str:
             break_long_words=False,
             break_on_hyphens=False,
         )
-    return "\n".join([*lines, "", "`prm zoo FAMILY` says how a family is used."])
+    return "\n".join(
+        [*lines, "", "`prm zoo FAMILY` says how a family is used; so does `prm zoo CHECKPOINT`."]
+    )
 
 
 def describe(name: str) -> str:
     """All that the entry of a family declares.
 
+    Args:
+        name: the family's, or that of one of its checkpoints.
+
     Raises:
         ConfigError: there is no such family.
     """
-    entry = family(name).entry
+    published = None if name in FAMILIES else named(name)
+    entry = (published or family(name)).entry
     lines = [entry.family, ""]
     lines += [_field(label, value) for label, value in _declared(entry)]
     if entry.checkpoints:
@@ -62,7 +68,9 @@ def _declared(entry: Entry) -> list[tuple[str, str]]:
     if entry.bounds is not None:
         bounds = f"{entry.bounds[0]:g} to {entry.bounds[1]:g}"
     cut = "none published; choose one on a split that you do not report"
-    if entry.threshold is not None:
+    if not entry.checkpoints:
+        cut = "as `prm.json` declares, with a reference and without"
+    elif entry.threshold is not None:
         cut = f"{entry.threshold.value:g} ({entry.threshold.metric} on {entry.threshold.split})"
     return [
         ("architecture", entry.architecture),

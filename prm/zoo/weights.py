@@ -250,4 +250,7 @@ def _output_embedding(tensors: _Tensors, folder: Path, *, tied: bool) -> torch.T
     for name in ("lm_head.weight", *(["model.embed_tokens.weight"] if tied else [])):
         if name in tensors.names:
             return tensors.get(name)
-    raise CheckpointError(f"{folder}: no output embedding in the weights (no lm_head.weight)")
+    raise CheckpointError(
+        f"{folder}: no output embedding in the weights (no lm_head.weight); if it is tied to the "
+        "input's, set tie_word_embeddings to true in config.json, else choose another `family`"
+    )

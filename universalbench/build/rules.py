@@ -54,13 +54,26 @@ class LengthRule:
 
     def __post_init__(self) -> None:
         if (self.by == "tokens") != (self.tokenizer is not None):
-            raise ValueError("tokenizer is for by: tokens, which needs it")
+            raise ValueError(_belongs("tokenizer", self.tokenizer, "tokens", self.by))
         if (self.by == "generator") != bool(self.long_generators):
-            raise ValueError("long_generators is for by: generator, which needs it")
+            raise ValueError(
+                _belongs("long_generators", self.long_generators, "generator", self.by)
+            )
         if (self.by == "generator") != (self.long_from is None):
-            raise ValueError("long_from is null for by: generator, and needed for all others")
+            raise ValueError(
+                "with `by: generator`, long_from must be null"
+                if self.by == "generator"
+                else f"with `by: {self.by}`, long_from must be a number"
+            )
         if self.long_from is not None and self.long_from < 1:
             raise ValueError(f"long_from is {self.long_from}; it starts at 1")
+
+
+def _belongs(key: str, value: object, home: str, by: str) -> str:
+    """What to say of a key that one `by` needs and no other takes."""
+    if value:
+        return f"{key} is set, but `by` is {by}; set `by: {home}`, or leave {key} out"
+    return f"`by: {home}` needs {key}; set it, or choose another `by`"
 
 
 @dataclass(frozen=True, order=True)

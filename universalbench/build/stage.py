@@ -34,6 +34,9 @@ LEAKED = "its problem is one of `training`"
 DUPLICATE = "the same policy wrote the same steps before"
 
 
+OUTPUTS = (BENCHMARK, "README.md", "rejected.jsonl")
+
+
 @dataclass
 class Config:
     """`prm build-bench`.
@@ -95,7 +98,7 @@ def run(config: Config) -> Counts:
     inputs |= {f"training[{index}]": identify(at) for index, at in enumerate(config.training)}
     if config.length.tokenizer is not None and Path(config.length.tokenizer).exists():
         inputs["tokenizer"] = fingerprint(config.length.tokenizer)
-    with Run(config.out, "build-bench", config, inputs) as folder:
+    with Run(config.out, "build-bench", config, inputs, OUTPUTS) as folder:
         if folder.counts is not None:
             return folder.counts
         builder = _Builder(config)
@@ -121,7 +124,7 @@ def run(config: Config) -> Counts:
             folder.path("README.md"), card(_recipe(config), cells, rejected, len(keys))
         )
         counts = Counts(read=builder.read, written=len(drawn), rejected=rejected)
-        return folder.finish(counts, [BENCHMARK, "README.md", "rejected.jsonl"])
+        return folder.finish(counts, OUTPUTS)
 
 
 class _Builder:

@@ -8,15 +8,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from prm.aggregation import Aggregation
 from universalbench.report import plots
 from universalbench.report.grid import Cell, Grid, count, percent, threshold, words
 from universalbench.report.plots import Levels, Line
 from universalbench.report.runs import Entry, TaskReport
+from universalbench.report.table import REWARD
 from universalbench.results import Bin, Point, Sweep
-
-REWARD: Aggregation = "min"
-"""The aggregation that the headline metric of candidates is of; its plots are shown first."""
 
 LEVELS: dict[str, tuple[float, ...]] = {
     "oracle": (1.5, 1.8),

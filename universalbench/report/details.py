@@ -7,10 +7,8 @@ from typing import Any
 
 from universalbench.report.grid import NONE, Cell, Grid, percent, points, words
 from universalbench.report.runs import TaskReport
-from universalbench.tasks.prmbench import CATEGORIES
-
-UNDEFINED = -1.0
-"""What PRMBench's own evaluation gives where a metric is 0/0."""
+from universalbench.report.table import left_out
+from universalbench.tasks.prmbench import CATEGORIES, UNDEFINED
 
 
 def classes(task: TaskReport) -> list[Grid]:
@@ -112,6 +110,9 @@ def choices(task: TaskReport) -> list[Grid]:
                     ]
                     for method, row in last.items()
                 ],
+                notes=tuple(
+                    filter(None, [left_out(entry.run.results.config.get("n", ()), entry.row)])
+                ),
             )
         )
     return grids

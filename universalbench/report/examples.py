@@ -107,15 +107,18 @@ class _Found:
 def worst(task: TaskReport, number: int) -> tuple[list[Example], list[Example]]:
     """Where two predictors differ most, and where a predictor and the truth do.
 
-    Baselines are left out where there is any other predictor. Pairs, and predictors, take turns;
-    no problem is shown twice.
+    Baselines are left out where there is any other predictor, and of predictors that differ in
+    their thresholds alone all but the first. Pairs, and predictors, take turns; no problem is
+    shown twice.
 
     Args:
         task: with its predictors.
         number: of examples of each sort, at most.
     """
     views = [_View(entry, task) for entry in task.entries]
-    real = [view for view in views if view.entry.record.kind != "baseline"] or views
+    each = {(view.entry.run.folder, view.entry.record.id): view for view in reversed(views)}
+    different = list(reversed(each.values()))
+    real = [view for view in different if view.entry.record.kind != "baseline"] or different
     pairs = [list(_apart(one, other, task.items)) for one, other in combinations(real, 2)]
     alone = [list(_errs(view, task.items)) for view in real]
     taken: set[str] = set()
@@ -142,7 +145,8 @@ def _turns(
 
 
 class _View:
-    """A predictor's scores and margins, item by item of the task; None where it has none."""
+    """A predictor's scores, those it decides by (see `Measured.decided`) and margins, item by item
+    of the task; None where it has none."""
 
     def __init__(self, entry: Entry, task: TaskReport) -> None:
         self.entry = entry
@@ -153,13 +157,17 @@ class _View:
         self.there = [row is not None for row in rows]
         self.reasons = [row.reason if row else None for row in rows]
         self.scores = [row.scores if row else None for row in rows]
-        known = [row for row in self.scores if row is not None]
+        decided = dict(
+            zip([item.solution_id for item in entry.part.items], entry.part.decided, strict=True)
+        )
+        self.decided = [decided.get(item.solution_id) for item in task.items]
+        known = [row for row in self.decided if row is not None]
         every = (
             np.sort(np.concatenate([np.asarray(row) for row in known])) if known else np.zeros(0)
         )
         self.margins = [
             None if row is None else _margins(np.asarray(row), every, self.cut)
-            for row in self.scores
+            for row in self.decided
         ]
         rewards = [None if row is None else min(row) for row in self.scores]
         there = np.sort(np.array([value for value in rewards if value is not None]))
@@ -287,12 +295,12 @@ def _show(found: _Found, items: Sequence[Item], views: Sequence[_View]) -> Examp
 
 
 def _said(view: _View, place: int, step: int) -> Said:
-    scores, margins = view.scores[place], view.margins[place]
-    if scores is None or margins is None:
+    scores, margins, decided = view.scores[place], view.margins[place], view.decided[place]
+    if scores is None or margins is None or decided is None:
         return Said(view.reasons[place] or "", None, None)
     margin = float(margins[step])
     shade = 0 if margin < -0.5 else 1 if margin < 0 else 3 if margin < 0.5 else 4
-    wrong = None if view.cut is None else scores[step] < view.cut
+    wrong = None if view.cut is None else decided[step] < view.cut
     return Said(f"{scores[step]:.4g}", wrong, shade)
 
 

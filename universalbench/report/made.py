@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from prm.zoo.entry import Threshold
 from universalbench.report.grid import NONE, Grid, count, words
 from universalbench.report.runs import BenchRun, TaskReport
 
@@ -13,7 +14,7 @@ def predictors(runs: Sequence[BenchRun]) -> Grid:
     return Grid(
         caption="What gave the scores",
         columns=["scores of", "run", "kind", "model", "family", "told", "declared threshold",
-                 "revision", "fingerprint", "format"],
+                 "the same without a reference", "revision", "fingerprint", "format"],
         rows=[
             [
                 words(item.id),
@@ -22,8 +23,8 @@ def predictors(runs: Sequence[BenchRun]) -> Grid:
                 words(item.model),
                 words(item.family or NONE),
                 words({"none": "nothing"}.get(item.reference, item.reference)),
-                words(NONE if item.declared is None else f"{item.declared.value:.4g}",
-                      "" if item.declared is None else item.declared.split),
+                words(_cut(item.declared), "" if item.declared is None else item.declared.split),
+                words(_cut(item.declared_untold)),
                 words(item.revision or NONE),
                 words(_hash(item.fingerprint)),
                 words(_hash(item.format)),
@@ -60,6 +61,10 @@ def made(runs: Sequence[BenchRun]) -> Grid:
         for name in inputs
     ]  # fmt: skip
     return Grid("How the runs were made", ["run", *(run.name for run in runs)], rows)
+
+
+def _cut(found: Threshold | None) -> str:
+    return NONE if found is None else f"{found.value:.4g}"
 
 
 def _hash(text: str | None) -> str:

@@ -115,6 +115,7 @@ def _definitions(runs: Sequence[BenchRun], tasks: Sequence[TaskReport]) -> dict[
     """What the metrics of the page are, without those that it does not show."""
     shown = {name for task in tasks for entry in task.entries for name in entry.row.metrics}
     shown |= {"ece", "brier"}
+    shown |= {"prm_score"} if any(task.record.kind == "prmbench" for task in tasks) else set()
     return {
         name: text
         for run in runs

@@ -25,36 +25,36 @@ COLOURS = 6
 DASHES: tuple[tuple[float, ...], ...] = ((), (6.0, 2.0), (1.5, 1.8), (7.0, 2.0, 1.5, 2.0))
 """Dashes of lines in points; together with the colours 12 series differ."""
 
-_INK, _LINE, _SOFT, _PAPER = "#000001", "#000002", "#000003", "#000004"
-"""Stand for the page's variables until the drawing is done."""
+INK, LINE, SOFT, PAPER = "#000001", "#000002", "#000003", "#000004"
+"""Stand for the page's variables until the drawing is done; nothing else may colour it."""
 
 _SERIES = tuple(f"#00001{number}" for number in range(COLOURS))
 
 _VARIABLES = {
-    _INK: "var(--ink)",
-    _LINE: "var(--line)",
-    _SOFT: "var(--soft)",
-    _PAPER: "var(--paper)",
+    INK: "var(--ink)",
+    LINE: "var(--line)",
+    SOFT: "var(--soft)",
+    PAPER: "var(--paper)",
 } | {colour: f"var(--s{number})" for number, colour in enumerate(_SERIES)}
 
 _STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
     "font.size": 9,
-    "text.color": _INK,
-    "axes.edgecolor": _SOFT,
-    "axes.labelcolor": _INK,
+    "text.color": INK,
+    "axes.edgecolor": SOFT,
+    "axes.labelcolor": INK,
     "axes.linewidth": 0.8,
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "grid.color": _LINE,
+    "grid.color": LINE,
     "grid.linewidth": 0.6,
-    "xtick.color": _SOFT,
-    "ytick.color": _SOFT,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
     "lines.linewidth": 1.6,
     "lines.scale_dashes": False,
 }
@@ -103,12 +103,12 @@ def over_thresholds(
         oracle: likewise of the best one.
         key: what no other plot of the page has.
     """
-    with _axes(3.3, 2.2, key) as (axes, done):
+    with drawing(3.3, 2.2, key) as (axes, done):
         _draw(axes, line)
-        axes.axvline(cut[0], color=_INK, linewidth=1, dashes=(3, 2))
-        for (x, y), fill in ((oracle, _PAPER), (cut, _INK)):
+        axes.axvline(cut[0], color=INK, linewidth=1, dashes=(3, 2))
+        for (x, y), fill in ((oracle, PAPER), (cut, INK)):
             if y is not None:
-                axes.plot([x], [y], "o", color=_INK, markerfacecolor=fill, markersize=6)
+                axes.plot([x], [y], "o", color=INK, markerfacecolor=fill, markersize=6)
         _per_cent(axes, "y")
         axes.set_xlabel("threshold")
     return done[0]
@@ -125,8 +125,8 @@ def square(
         diagonal: where a line that says nothing begins and ends, on the left and on the right.
         key: what no other plot of the page has.
     """
-    with _axes(3.6, 3.3, key) as (axes, done):
-        axes.plot([0, 100], diagonal, color=_SOFT, linewidth=0.8, dashes=(2, 2))
+    with drawing(3.6, 3.3, key) as (axes, done):
+        axes.plot([0, 100], diagonal, color=SOFT, linewidth=0.8, dashes=(2, 2))
         for line in lines:
             _draw(axes, line)
         for side in "xy":
@@ -145,12 +145,12 @@ def reliability(number: int, bins: Sequence[tuple[float, float, int]], key: str)
         key: what no other plot of the page has.
     """
     most = max(steps for *_, steps in bins)
-    with _axes(2.7, 2.6, key) as (axes, done):
-        axes.plot([0, 100], [0, 100], color=_SOFT, linewidth=0.8, dashes=(2, 2))
+    with drawing(2.7, 2.6, key) as (axes, done):
+        axes.plot([0, 100], [0, 100], color=SOFT, linewidth=0.8, dashes=(2, 2))
         x, y = [row[0] for row in bins], [row[1] for row in bins]
         _draw(axes, Line(number, x, y))
         sizes = [4 + 80 * steps / most for *_, steps in bins]
-        axes.scatter(x, y, s=sizes, color=_colour(number), zorder=3, clip_on=False)
+        axes.scatter(x, y, s=sizes, color=colour(number), zorder=3, clip_on=False)
         for side in "xy":
             _per_cent(axes, side)
         axes.set_xlabel("mean score")
@@ -160,17 +160,17 @@ def reliability(number: int, bins: Sequence[tuple[float, float, int]], key: str)
 
 def over_numbers(lines: Sequence[Line], levels: Sequence[Levels], key: str) -> Markup:
     """Accuracies in per cent over how many candidates are chosen from, with intervals."""
-    with _axes(3.6, 2.9, key) as (axes, done):
+    with drawing(3.6, 2.9, key) as (axes, done):
         for level in levels:
-            axes.plot(level.x, level.y, color=_SOFT, linewidth=1.2, dashes=level.dashes or (1, 0))
+            axes.plot(level.x, level.y, color=SOFT, linewidth=1.2, dashes=level.dashes or (1, 0))
         for place, line in enumerate(lines):
             # Side by side, so that intervals do not hide each other.
             shift = 1.03 ** (place - (len(lines) - 1) / 2)
             x = [value * shift for value in line.x]
             _draw(axes, Line(line.number, x, line.y))
             for at, (low, high) in zip(x, line.spans, strict=True):
-                axes.plot([at, at], [low, high], color=_colour(line.number), linewidth=1)
-            axes.plot(x, line.y, "o", color=_colour(line.number), markersize=3.5)
+                axes.plot([at, at], [low, high], color=colour(line.number), linewidth=1)
+            axes.plot(x, line.y, "o", color=colour(line.number), markersize=3.5)
         numbers = sorted({value for line in lines for value in line.x})
         axes.set_xscale("log", base=2)
         axes.set_xticks(numbers, [f"{number:g}" for number in numbers])
@@ -191,17 +191,18 @@ def swatch(number: int | None, dashes: tuple[float, ...] = ()) -> Markup:
     )
 
 
-def _colour(number: int) -> str:
+def colour(number: int) -> str:
+    """What a drawing calls the colour of a series."""
     return _SERIES[number % COLOURS]
 
 
 def _draw(axes: Axes, line: Line) -> None:
     dashes = DASHES[line.number % len(DASHES)]
-    axes.plot(line.x, line.y, color=_colour(line.number), dashes=dashes or (1, 0))
+    axes.plot(line.x, line.y, color=colour(line.number), dashes=dashes or (1, 0))
     if line.mark is not None:
         axes.plot(
-            *([value] for value in line.mark), "o", color=_colour(line.number), markersize=6,
-            markeredgecolor=_INK, clip_on=False, zorder=4,
+            *([value] for value in line.mark), "o", color=colour(line.number), markersize=6,
+            markeredgecolor=INK, clip_on=False, zorder=4,
         )  # fmt: skip
 
 
@@ -213,7 +214,7 @@ def _per_cent(axes: Axes, side: str) -> None:
 
 
 @contextmanager
-def _axes(width: float, height: float, key: str) -> Iterator[tuple[Axes, list[Markup]]]:
+def drawing(width: float, height: float, key: str) -> Iterator[tuple[Axes, list[Markup]]]:
     """Axes of a figure of this size in inches; once left, its SVG is in the list.
 
     The key goes into the names of its parts, which must be the page's only ones.

@@ -30,7 +30,7 @@ from universalbench.results import (
     TotalCost,
 )
 from universalbench.rows import Measured, select
-from universalbench.thresholds import DEFAULT, Chosen
+from universalbench.thresholds import DEFAULT, Chosen, as_declared
 
 _ADVICE = "give folders that `prm bench` left"
 
@@ -244,7 +244,8 @@ def _entry_names(runs: Sequence[BenchRun]) -> dict[tuple[str, str], str]:
 def _entry(run: BenchRun, row: Row, name: str) -> Entry:
     kind = _task(run, row.task).kind
     rows = run.scores[row.scores_of, row.task]
-    chosen = _chosen(run, row.predictor)
+    (record,) = [item for item in run.results.predictors if item.id == row.scores_of]
+    chosen = _chosen(run, row.predictor, record)
     found = select(row.task, kind, run.items[row.task], rows, chosen)
     if (len(found.items), found.set_aside) != (row.solutions, row.set_aside):
         raise RecordError(
@@ -253,11 +254,10 @@ def _entry(run: BenchRun, row: Row, name: str) -> Entry:
             path=run.folder,
         )
     costs = {(cost.predictor, cost.task): cost for cost in run.results.costs}
-    (record,) = [item for item in run.results.predictors if item.id == row.scores_of]
     return Entry(name, run, row, record, costs.get((row.scores_of, row.task)), found)
 
 
-def _chosen(run: BenchRun, predictor: str) -> Chosen:
+def _chosen(run: BenchRun, predictor: str, record: PredictorRecord) -> Chosen:
     """The threshold of a predictor, and the problems that are set aside for its sake.
 
     Which they are follows from the seed; `Cut` says what share of which task.
@@ -266,6 +266,8 @@ def _chosen(run: BenchRun, predictor: str) -> Chosen:
     cut = next((cut for cut in cuts if cut is not None), None)
     if cut is None:  # candidates alone, which ask for none
         return Chosen(results.Cut(value=DEFAULT, how="default", source="default"))
+    if cut.how == "declared":
+        return as_declared(record)
     if cut.how != "split" or cut.task is None or cut.share is None:
         return Chosen(cut)
     keys = [item.problem_key for item in run.items[cut.task]]
@@ -274,12 +276,12 @@ def _chosen(run: BenchRun, predictor: str) -> Chosen:
 
 
 def _side(entry: Entry) -> Side:
-    pairs = zip(entry.part.items, entry.part.rows, strict=True)
+    pairs = zip(entry.part.items, entry.part.decided, strict=True)
     return Side(
         name=entry.name,
         sees_reference=entry.row.sees_reference,
         threshold=entry.part.cut.value,
-        scores={item.solution_id: row.scores for item, row in pairs},
+        scores={item.solution_id: row for item, row in pairs},
     )
 
 

@@ -13,6 +13,10 @@ from prm.errors import ConfigError
 from universalbench.report import leaderboard, markdown, page
 from universalbench.report.runs import gather, read
 
+OUTPUTS = ("report.html", "report.md", "leaderboard.jsonl")
+TITLE = "Step benchmarks"
+"""That of the template."""
+
 
 @dataclass
 class Config:
@@ -41,7 +45,7 @@ def run(config: Config) -> None:
         raise ConfigError("report bench needs `runs`, folders that `prm bench` left")
     runs = read(config.runs)
     tasks = gather(runs)
-    folder = html.make_folder(config.out)
+    folder = html.make_folder(config.out, OUTPUTS, TITLE)
     jsonl.write(folder / "leaderboard.jsonl", leaderboard.entries(tasks))
     jsonl.write_text(folder / "report.md", markdown.render(runs, tasks))
     path = folder / "report.html"

@@ -20,7 +20,7 @@ from universalbench.report.grid import (
     words,
 )
 from universalbench.report.runs import Entry, TaskReport
-from universalbench.report.table import COLUMNS
+from universalbench.report.table import COLUMNS, misfit, shown, unscored
 from universalbench.results import Comparison, Slice
 
 BY = {
@@ -35,16 +35,17 @@ BY = {
 
 def headline(task: TaskReport) -> Grid:
     """The predictors of a task with what the task is about, thresholds and costs."""
-    shown = COLUMNS[task.record.kind]
+    # The headline beside the names: where a page is narrow, the others are out of sight.
+    columns = sorted(COLUMNS[task.record.kind], key=lambda pair: pair[1] != task.record.headline)
     subsets = list(task.record.subsets) if task.record.kind == "universalbench" else []
     if subsets:  # and their mean; the others stand in `metrics`
-        shown = shown[:1]
+        columns = columns[:1]
     rows = [
         [
             words(entry.name, told(entry)),
             *(
-                estimated(entry.row.metrics[metric], drawn=metric == entry.row.headline)
-                for _, metric in shown
+                estimated(shown(entry.row, metric), drawn=metric == entry.row.headline)
+                for _, metric in columns
             ),
             *(_subset(entry, name) for name in subsets),
             *_threshold(entry),
@@ -58,7 +59,7 @@ def headline(task: TaskReport) -> Grid:
         caption=f"Predictors on {task.record.name}, in per cent, with 95 % intervals",
         columns=[
             "predictor",
-            *(name for name, _ in shown),
+            *(name for name, _ in columns),
             *subsets,
             "threshold",
             "chosen on",
@@ -119,11 +120,8 @@ def _notes(task: TaskReport) -> Iterator[str]:
                 f"{entry.name}: flattered. Its threshold was chosen on {count(row.tuned_on)} of "
                 f"the {count(row.problems)} problems that it is measured on."
             )
-        if row.unscored:
-            yield (
-                f"{entry.name}: {count(row.unscored)} not scored, counted as missed "
-                f"({row.unscored_reason})"
-            )
+        for text in filter(None, (misfit(row), unscored(row))):
+            yield f"{entry.name}: {text}"
         if row.abstained_steps:
             yield (
                 f"{entry.name}: on {count(row.abstained_steps)} steps every voter abstained; they "

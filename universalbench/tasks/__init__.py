@@ -28,7 +28,9 @@ class TaskConfig:
 
     Attributes:
         name: in the tables.
-        kind: see the module.
+        kind: `processbench` (first wrong steps are known), `steps` (every step's label is),
+            `prmbench`, `universalbench` (what `prm build-bench` writes), or `candidates` (several
+            solutions of each problem and the true answer).
         source: where it is.
         generators: only what these policies wrote; empty means all.
     """

@@ -31,6 +31,9 @@ CATEGORIES = {
 }
 """What the classes are grouped into."""
 
+UNDEFINED = -1.0
+"""What stands where a metric is 0/0."""
+
 FLAWLESS = ("multi_solutions",)
 """Classes without a wrong step: their PRMScore is F1 alone."""
 
@@ -102,7 +105,7 @@ def _right(called_wrong: Sequence[bool]) -> float:
 
 
 def _share(part: int, whole: int) -> float:
-    return part / whole if whole else -1.0
+    return part / whole if whole else UNDEFINED
 
 
 def _harmonic(precision: float, recall: float) -> float:

@@ -24,6 +24,10 @@ from verify.report.examples import Draw, Record, view
 from verify.report.numbers import Verification, measure, question
 from verify.report.page import Inputs, Section, render
 
+OUTPUTS = ("verification.json", "report.html")
+TITLE = "Verification: what the checks did"
+"""That of the template."""
+
 
 @dataclass
 class Config:
@@ -57,7 +61,7 @@ def run(config: Config) -> None:
     first = next(items, None)
     if first is None:
         raise RecordError("no solutions in this run", path=source)
-    folder = html.make_folder(config.out)
+    folder = html.make_folder(config.out, OUTPUTS, TITLE)
     draw = Draw(config.examples, config.seed, verified.rules)
     bar = track(itertools.chain([first], items), "report verify")
     numbers = measure(_offering(bar, draw), verified.rules, verified.voting)

@@ -60,7 +60,7 @@ def measure(lab: Lab) -> Figure:
         command=lab.command("labels"),
         notes=(
             "True labels, of all policies alike; planted noise turns each label round by itself. "
-            "Fewer solutions are learnt from as often, so in fewer steps.",
+            "Fewer solutions are gone through oftener, in as many optimizer steps.",
         ),
     )
 
@@ -91,6 +91,8 @@ def _flipped(lab: Lab, share: float, seed: int) -> str:
 
 
 def _fewer(lab: Lab, part: int, seed: int) -> str:
-    name = f"part-{part}"
     count = lab.config.size.train // part
-    return lab.model(seed, name, lab.derived(seed, name, lab.mixed(seed), solutions=count))
+    labels = lab.derived(seed, f"part-{part}", lab.mixed(seed), solutions=count)
+    trainer = dict(lab.world.trainer)
+    trainer["num_train_epochs"] = part * trainer.get("num_train_epochs", 3)
+    return lab.model(seed, f"part-{part}-as-long", labels, trainer=trainer)

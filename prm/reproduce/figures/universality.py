@@ -23,7 +23,7 @@ def declare(lab: Lab) -> None:
 
 def measure(lab: Lab) -> Figure:
     """What they came to."""
-    names = [policy.name for policy in lab.config.world.policies]
+    names = [policy.name for policy in lab.world.policies]
     builds = _builds(lab)
     rows, claims = [], []
     every = models.measure(lab, builds[ALL])
@@ -53,9 +53,7 @@ def measure(lab: Lab) -> Figure:
 
 
 def _builds(lab: Lab) -> dict[str, Build]:
-    single = {
-        policy.name: partial(_alone, lab, policy.name) for policy in lab.config.world.policies
-    }
+    single = {policy.name: partial(_alone, lab, policy.name) for policy in lab.world.policies}
     return {ALL: lab.true_model, **single}
 
 
