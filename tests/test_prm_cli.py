@@ -197,7 +197,7 @@ def test_a_folder_of_another_run(here: Path, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize("wrong", ["torn.jsonl", "short.jsonl"])
 def test_a_mended_input_may_take_the_folder(here: Path, wrong: str) -> None:
     assert run("verify", "out=out", f"annotations={wrong}") == 2
-    assert (here / "out" / "run.json").exists()
+    assert not (here / "out" / "run.json").exists()
     assert run("verify", "out=out", "annotations=annotations.jsonl") == 0
 
 

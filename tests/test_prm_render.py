@@ -137,7 +137,8 @@ def test_what_is_too_long_is_refused_and_never_cut() -> None:
     assert renderer(max_length=length).render("p", ["step"] * 5) == whole
     with pytest.raises(RecordError) as caught:
         renderer(max_length=length - 1).render("p", ["step"] * 5)
-    assert f"{length} tokens, more than max_length {length - 1}, which training sets; train" in str(caught.value)
+    told = f"{length} tokens, more than max_length {length - 1}, which training sets; train"
+    assert told in str(caught.value)
     assert caught.value.field == "steps"
 
 

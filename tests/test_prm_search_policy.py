@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from annotate.pieces import split_steps
@@ -16,7 +16,7 @@ from prm.engines.fake import ScriptedEngine
 from prm.engines.meter import Meter
 from prm.records import Problem
 from prm.search.budget import Budget
-from prm.search.policy import PolicyConfig, Stepper, is_boundary
+from prm.search.policy import MOST_EQUAL, PolicyConfig, Stepper, is_boundary
 from prm.search.tree import Growth, Path
 
 PROBLEM = Problem(id="p", problem="What is 2 + 3?", answer="5")
@@ -115,13 +115,14 @@ def test_a_step_that_reaches_no_boundary_within_its_tokens_is_cut() -> None:
     assert (path.end, path.tokens) == ("length", 3)
 
 
-PARTS = st.sampled_from(["We add 1.", "x = 1", "**Title**", "\\[ a", "b \\]", "- item", "3. third"])
+PARTS = st.sampled_from(["We add 1", "x = 1", "**Title**", "\\[ a", "b \\]", "- item", "3. third"])
 
 
 @settings(deadline=None)
 @given(st.lists(PARTS, min_size=1, max_size=6), st.sampled_from(["\n\n", "\n", ". ", "\n\n\n"]))
 def test_steps_one_by_one_are_those_of_the_whole(parts: list[str], joiner: str) -> None:
-    # No step thrice, which would end the path.
+    # No step thrice, which would end the path; ". " cuts this one before its number.
+    assume(joiner != ". " or parts.count("We add 1.") <= MOST_EQUAL)
     text = joiner.join(f"{part} {index}" for index, part in enumerate(parts))
     keys: dict[str, Any] = {"boundaries": [joiner]}
     # What follows a blank is a matter of the prefill, which has none at its end.

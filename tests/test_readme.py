@@ -32,6 +32,14 @@ def test_every_path_named_exists() -> None:
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
 
 
+def test_the_table_of_results_is_what_was_recorded() -> None:
+    from prm.reproduce.brief import brief
+    from prm.reproduce.figure import read
+
+    shown = README.split("<!-- prm reproduce -->\n")[1].split("\n<!-- end -->")[0]
+    assert shown == brief(read(ROOT / "configs/reproduce/recorded/micro.json"))
+
+
 @pytest.mark.slow
 def test_the_tour_runs_as_written(tmp_path: Path) -> None:
     for folder in ("configs", "examples"):

@@ -22,6 +22,7 @@ from prm import jsonl
 from prm.cli import STAGES
 from prm.errors import ConfigError
 from prm.reproduce import figure, guard, page, tables
+from prm.reproduce.brief import brief
 from prm.reproduce.cells import run_cells
 from prm.reproduce.config import Config
 from prm.reproduce.figure import Figure, Results
@@ -58,6 +59,7 @@ def run(config: Config) -> Counts:
     )
     jsonl.write_text(lab.out / "results.json", results.json())
     page.write(lab.out, results)
+    jsonl.write_text(lab.out / "brief.md", brief(results) + "\n")
     print(told(results.figures))
     if recorded is not None and config.recorded is not None:
         findings = guard.compare(recorded, results)

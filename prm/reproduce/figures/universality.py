@@ -13,6 +13,7 @@ from prm.reproduce.measured import Steps
 from prm.reproduce.models import Build
 
 TITLE = "Universality: learning from one policy, or from all"
+PAPER = "the title's claim; no such table is public"
 ALL = "all policies"
 
 
@@ -31,7 +32,8 @@ def measure(lab: Lab) -> Figure:
         own = every if name == ALL else models.measure(lab, build)
         rows += own.rows(f"learnt from {name}", group="tested on all", headline=name == ALL)
         if name != ALL:
-            claims += every.claims(f"learning from all beats learning from {name} alone", own)
+            text = f"learning from all policies beats learning from {name} alone"
+            claims += every.claims(text, own, PAPER)
         # Long and short styles, each policy by itself.
         for tested in names:
             part = models.measure(lab, build, kept=partial(_of, [tested]))
