@@ -193,14 +193,16 @@ def read(path: str | Path) -> Results:
 def verdict(difference: Estimate, seeds: tuple[float | None, ...]) -> Verdict:
     """Whether a claim that a difference is above 0 holds.
 
-    It holds where the interval lies above 0 and every seed agrees, it fails where the interval
-    lies below 0, and else nothing is shown.
+    It holds where the interval and every seed lie above 0, it fails where all of them lie below,
+    and else nothing is shown: an interval over problems does not know what another seed of training
+    would change.
     """
     if difference.interval is None:
         return "not shown"
     low, high = difference.interval
-    if high < 0:
-        return "fails"
-    if low > 0 and all(value is not None and value > 0 for value in seeds):
+    known = [value for value in seeds if value is not None]
+    if len(known) < len(seeds):
+        return "not shown"
+    if min([low, *known]) > 0:
         return "holds"
-    return "not shown"
+    return "fails" if max([high, *known]) < 0 else "not shown"
