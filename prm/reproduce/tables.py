@@ -34,8 +34,8 @@ def claims(results: Results) -> Grid:
         notes=(
             "A difference is the better side of the claim less the other, on the same problems. A "
             "claim holds where the interval lies above 0 and every seed agrees, it fails where "
-            "both lie below, and else nothing is shown either way. Intervals stand each for itself: "
-            "among this many claims some miss by chance.",
+            "both lie below, and else nothing is shown either way. Intervals stand each for "
+            "itself: among this many claims some miss by chance.",
         ),
     )
 
