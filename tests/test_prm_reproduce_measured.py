@@ -20,6 +20,7 @@ from prm import jsonl, metrics
 from prm.errors import ConfigError, RecordError
 from prm.records import Annotation, Judgment, LabelledSolution, Solution, StepScores, steps_digest
 from prm.reproduce import derive, figure
+from prm.reproduce.ballots import read_ballots
 from prm.reproduce.figure import Claim, Figure, Results, Row, verdict
 from prm.reproduce.measured import (
     Ranked,
@@ -27,13 +28,11 @@ from prm.reproduce.measured import (
     f1,
     read_scores,
     read_steps,
-    read_votes,
     step_sums,
 )
 from prm.sources import Place
 from universalbench import measures, resampling
 from universalbench.results import Estimate
-from verify.votes import Voting, labels_of
 
 
 def labelled(
@@ -215,11 +214,7 @@ def test_scores_and_votes_are_found_by_id(tmp_path: Path) -> None:
         )
     ]
     jsonl.write(tmp_path / "votes.jsonl", notes)
-    rows = read_votes(
-        tmp_path / "votes.jsonl",
-        steps,
-        lambda judgments, count: labels_of(judgments, count, Voting()).labels,
-    )
+    rows = read_ballots(steps, tmp_path / "votes.jsonl").labels()
     assert rows == [(0.5, 0.0), (1.0,)]  # where all abstain, a step counts as right
 
 

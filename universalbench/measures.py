@@ -168,16 +168,25 @@ def step_table(
         threshold: the cut.
         kept: for each item and step whether it counts; all by default.
     """
-    sizes = [len(item.steps) for item in items]
-    truth = np.array([wrong for item in items for wrong in item.wrong or ()], dtype=bool)
+    return decisions([item.wrong or () for item in items], scores, threshold, kept)
+
+
+def decisions(
+    wrong: Sequence[Sequence[bool]],
+    scores: Scores,
+    threshold: float,
+    kept: Sequence[Sequence[bool]] = (),
+) -> np.ndarray:
+    """As `step_table`, of whether each step of each solution is wrong."""
+    truth = np.array([step for own in wrong for step in own], dtype=bool)
     said = np.array(
         [
             called
-            for item, row in zip(items, scores, strict=True)
+            for own, row in zip(wrong, scores, strict=True)
             for called in (
                 [value < threshold for value in row]
                 if row is not None
-                else [not wrong for wrong in item.wrong or ()]
+                else [not step for step in own]
             )
         ],
         dtype=bool,
@@ -187,10 +196,23 @@ def step_table(
         if kept
         else np.ones(len(truth), dtype=bool)
     )
-    owner = np.repeat(np.arange(len(items)), sizes)
+    owner = np.repeat(np.arange(len(wrong)), [len(own) for own in wrong])
     cells = (truth & said, ~truth & said, truth & ~said, ~truth & ~said)
-    table = [np.bincount(owner[cell & counted], minlength=len(items)) for cell in cells]
+    table = [np.bincount(owner[cell & counted], minlength=len(wrong)) for cell in cells]
     return np.stack(table, axis=1).astype(float)
+
+
+def ordered(wrong: Sequence[Sequence[bool]], scores: Scores) -> np.ndarray:
+    """All steps' scores, flat, for metrics that look at their order alone: where a solution has
+    none, its wrong steps stand above all others and its right ones below."""
+    return np.array(
+        [
+            value
+            for own, row in zip(wrong, scores, strict=True)
+            for value in (row if row is not None else [np.inf if step else -np.inf for step in own])
+        ],
+        dtype=float,
+    )
 
 
 def first_table(items: Sequence[Item], scores: Scores, threshold: float) -> np.ndarray:

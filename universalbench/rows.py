@@ -20,6 +20,7 @@ from universalbench.measures import (
     Scores,
     measure,
     measured,
+    ordered,
     step_table,
     sweep,
 )
@@ -257,14 +258,10 @@ def measure_all(part: Measured, headline: Measure, seed: int) -> dict[str, Estim
 
 
 def _ranked(part: Measured, places: np.ndarray, seed: int) -> dict[str, Estimate]:
-    """The metrics that look at the order of scores; of what has none, wrong steps stand above all
-    others and right ones below."""
-    wrong, scores = [], []
-    for item, row in zip(part.items, part.scores, strict=True):
-        truth_here = item.wrong or ()
-        wrong += list(truth_here)
-        scores += [np.inf if w else -np.inf for w in truth_here] if row is None else list(row)
-    truth, values = np.array(wrong, dtype=bool), np.array(scores, dtype=float)
+    """The metrics that look at the order of scores; see `ordered`."""
+    wrong = [item.wrong or () for item in part.items]
+    truth = np.array([step for own in wrong for step in own], dtype=bool)
+    values = ordered(wrong, part.scores)
     owner = np.repeat(places, [len(item.steps) for item in part.items])
     areas, precisions = ranked_draws(truth, values, owner, seed)
     both = truth.any() and not truth.all()

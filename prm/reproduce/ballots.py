@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -150,7 +151,7 @@ class Voter:
         """The mean F1 of right and wrong steps."""
         return f1(self.tables)
 
-    @property
+    @cached_property
     def auroc(self) -> Ranked:
         """Which needs no cut."""
         return Ranked(self.parts)

@@ -6,14 +6,15 @@ are different ones. Intervals are of `universalbench.resampling`: by problem.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from prm import jsonl, metrics
-from prm.records import Annotation, Judgment, LabelledSolution, StepScores
+from prm.records import LabelledSolution, StepScores
 from prm.reproduce.figure import Claim, Row, verdict
 from universalbench import measures, resampling
 from universalbench.resampling import Statistic
@@ -39,6 +40,11 @@ class Steps:
         """The key of each solution's problem."""
         return [item.solution.problem for item in self.items]
 
+    @property
+    def wrong(self) -> list[list[bool]]:
+        """Of each solution, whether each step is wrong."""
+        return [[label < 0.5 for label in item.labels] for item in self.items]
+
 
 def read_steps(path: Path) -> Steps:
     """From a file of true labels."""
@@ -51,24 +57,6 @@ def read_scores(path: Path, steps: Steps) -> list[tuple[float, ...] | None]:
     return [found.get(item.id) for item in steps.items]
 
 
-def read_votes(
-    path: Path, steps: Steps, label: Callable[[Sequence[Judgment], int], Sequence[float | None]]
-) -> list[tuple[float, ...] | None]:
-    """What votes come to, per solution; a step on which all abstain counts as right.
-
-    Args:
-        path: annotations.
-        steps: their solutions.
-        label: from judgments and the number of steps to a label for each step.
-    """
-    said = {note.id: note for note in jsonl.read(path, Annotation)}
-    rows: list[tuple[float, ...] | None] = []
-    for item in steps.items:
-        labels = label(said[item.id].judgments, len(item.labels))
-        rows.append(tuple(1.0 if value is None else value for value in labels))
-    return rows
-
-
 def step_sums(
     steps: Steps,
     scores: Sequence[Sequence[float] | None],
@@ -77,19 +65,9 @@ def step_sums(
 ) -> np.ndarray:
     """Right and wrong decisions of each problem `[problems, 4]`, see `measures.step_table`.
 
-    A step is called wrong where its score lies below the cut; one without a score counts as called
-    what it is not. With `weights`, one per solution, its steps count so much.
+    With `weights`, one per solution, its steps count so much.
     """
-    table = np.zeros((len(steps.items), 4))
-    for row, (item, own) in enumerate(zip(steps.items, scores, strict=True)):
-        wrong = np.array(item.labels) < 0.5
-        said = ~wrong if own is None else np.array(own) < cut
-        table[row] = [
-            (wrong & said).sum(),
-            (~wrong & said).sum(),
-            (wrong & ~said).sum(),
-            (~wrong & ~said).sum(),
-        ]
+    table = measures.decisions(steps.wrong, scores, cut)
     if weights is not None:
         table *= np.asarray(weights)[:, None]
     return resampling.by_cluster(table, resampling.clusters(steps.problems))
@@ -160,19 +138,15 @@ class Ranked:
 
     def row(self, name: str, **more: object) -> Row:
         """Its value; `more` are further attributes of the row."""
-        values, drawn = self._drawn()
+        values, drawn = self._drawn
         value = resampling.estimate(float(np.mean(values)), drawn)
         row = Row(name=name, metric=AUROC, value=value, seeds=_defined(values))
         return replace(row, **more)  # type: ignore[arg-type]
 
     def claim(self, text: str, other: Ranked, paper: str = "") -> Claim:
         """That it is better than another, on the same problems."""
-        ours_of, theirs_of = (
-            {seed: steps.problems for seed, (steps, _) in own.parts.items()}
-            for own in (self, other)
-        )
-        assert ours_of == theirs_of
-        (ours, drawn), (theirs, others) = self._drawn(), other._drawn()
+        assert self._problems() == other._problems()
+        (ours, drawn), (theirs, others) = self._drawn, other._drawn
         difference = resampling.estimate(float(np.mean(ours) - np.mean(theirs)), drawn - others)
         seeds = _defined([a - b for a, b in zip(ours, theirs, strict=True)])
         return made(text, paper, AUROC, difference, seeds)
@@ -180,21 +154,13 @@ class Ranked:
     def _problems(self) -> dict[int, list[str]]:
         return {seed: steps.problems for seed, (steps, _) in self.parts.items()}
 
+    @cached_property
     def _drawn(self) -> tuple[list[float], np.ndarray]:
+        # Dear, and asked for by a row and by every claim.
         values, drawn = [], []
         for seed, (steps, scores) in self.parts.items():
-            wrong = np.array([label < 0.5 for item in steps.items for label in item.labels])
-            flat = np.array(
-                [
-                    value
-                    for item, own in zip(steps.items, scores, strict=True)
-                    for value in (
-                        own
-                        if own is not None
-                        else [np.inf if label < 0.5 else -np.inf for label in item.labels]
-                    )
-                ]
-            )
+            wrong = np.array([step for own in steps.wrong for step in own])
+            flat = measures.ordered(steps.wrong, scores)
             sizes = [len(item.labels) for item in steps.items]
             places = np.repeat(resampling.clusters(steps.problems), sizes)
             areas, _ = resampling.ranked_draws(wrong, flat, places, seed)

@@ -14,13 +14,12 @@ import numpy as np
 from prm import jsonl
 from prm.records import Correction, LabelledSolution
 from prm.reproduce import models
-from prm.reproduce.ballots import HALF, Labels, Voter, shares, voter
+from prm.reproduce.ballots import HALF, Labels, Voter, read_ballots, shares, voter
 from prm.reproduce.figure import Claim, Figure, Row
 from prm.reproduce.lab import Lab
-from prm.reproduce.measured import Steps, read_steps, read_votes
+from prm.reproduce.measured import Steps, read_steps
 from prm.reproduce.models import Build, Measured
 from verify.decision import CHECKS
-from verify.votes import count
 
 TITLE = "Reverse verification: the reference, and the checks of labels"
 PAPER = "UniversalBench .746 against .738, ProcessBench .743 against .737: Figure 3"
@@ -83,7 +82,8 @@ def _judges(lab: Lab, pools: Mapping[int, Steps]) -> tuple[list[Row], list[Claim
 
     def of(place: Mapping[int, str]) -> Voter:
         paths = {seed: lab.path(own) for seed, own in place.items()}
-        return voter({seed: (own, _votes(paths[seed], own)) for seed, own in pools.items()})
+        ballots = {seed: read_ballots(own, paths[seed]) for seed, own in pools.items()}
+        return voter({seed: (own, ballots[seed].labels()) for seed, own in pools.items()})
 
     shown = of({seed: lab.votes(seed) for seed in lab.seeds})
     blind = of({seed: _withheld(lab, seed) for seed in lab.seeds})
@@ -91,10 +91,6 @@ def _judges(lab: Lab, pools: Mapping[int, Steps]) -> tuple[list[Row], list[Claim
     for name, one in (("judge with the reference", shown), ("judge without", blind)):
         rows += [*one.rows(name, group="votes"), one.auroc.row(name, group="votes")]
     return rows, shown.claims("the judge votes better with the reference", blind)
-
-
-def _votes(path: Path, steps: Steps) -> list[tuple[float, ...] | None]:
-    return read_votes(path, steps, lambda judgments, steps: count(judgments, steps).labels)
 
 
 # The reward model
