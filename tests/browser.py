@@ -2,20 +2,59 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import re
 import select
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html import escape
 from pathlib import Path
 from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 
 CODES = {"Enter": 13, "Tab": 9, "ArrowRight": 39, " ": 32}
+
+
+def probed(text: str, probe: str, folder: Path) -> Any:
+    """What a script finds of a page in a narrow and a wide window, side by side in frames.
+
+    Args:
+        text: the page.
+        probe: HTML whose script leaves what it found, as base64 of JSON, in `<pre id="found">`.
+        folder: for files of the browser.
+    """
+    frames = "".join(
+        f'<iframe style="border: 0; width: {width}px; height: 900px" srcdoc="{escape(text)}">'
+        "</iframe>"
+        for width in (400, 1400)
+    )
+    (folder / "frames.html").write_text(f"<!doctype html><body>{probe}{frames}")
+    browser = subprocess.run(
+        [
+            str(CHROMIUM),
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--window-size=1600,1000",
+            f"--user-data-dir={folder / 'profile'}",
+            "--virtual-time-budget=10000",
+            "--dump-dom",
+            f"file://{folder / 'frames.html'}",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    said = re.search(r'<pre id="found">(.*?)</pre>', browser.stdout)
+    assert said is not None
+    return json.loads(base64.b64decode(said[1]))
 
 
 class Tab:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
-import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
-from html import escape
 from pathlib import Path
 
 import pytest
+from browser import CHROMIUM, probed
 from page import Page
 from reproduced import (
     EVIL,
@@ -299,8 +295,6 @@ def test_colours_can_be_read(text: str, dark: bool) -> None:
         assert contrast(f"s{number}", "paper") >= 3, number
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
-
 PROBE = """
 <script>
 addEventListener("load", () => {
@@ -341,32 +335,7 @@ def test_the_page_fits_narrow_and_wide_windows(tmp_path: Path) -> None:
     made = results(judge(), best_of_n(), search(), figure("long", [row(long, 0.5, group=long)],
                                                           [claim(long, 0.1, long)]))  # fmt: skip
     text = page.render(made)
-    frames = "".join(
-        f'<iframe style="border: 0; width: {width}px; height: 900px" srcdoc="{escape(text)}">'
-        "</iframe>"
-        for width in (400, 1400)
-    )
-    (tmp_path / "frames.html").write_text(f"<!doctype html><body>{PROBE}{frames}")
-    browser = subprocess.run(
-        [
-            str(CHROMIUM),
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--window-size=1600,1000",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--virtual-time-budget=10000",
-            "--dump-dom",
-            f"file://{tmp_path / 'frames.html'}",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    said = re.search(r'<pre id="found">(.*?)</pre>', browser.stdout)
-    assert said is not None
-    widths = json.loads(base64.b64decode(said[1]))
+    widths = probed(text, PROBE, tmp_path)
     assert set(widths) == {"400", "1400"}
     for width, found in widths.items():
         assert found["wide"] <= int(width)

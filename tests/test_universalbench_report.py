@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 import os
@@ -12,12 +11,12 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from html import escape
 from pathlib import Path
 
 import numpy as np
 import pytest
 from benchmark import item
+from browser import CHROMIUM, probed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from page import Page
@@ -456,7 +455,6 @@ def test_colours_can_be_read(text: str, dark: bool) -> None:
 
 # ── in a browser ─────────────────────────────────────────────────────────────────────────────
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 
 PROBE = """
 <script>
@@ -495,32 +493,7 @@ addEventListener("load", () => {
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_the_page_fits_narrow_and_wide_windows(text: str, tmp_path: Path) -> None:
-    frames = "".join(
-        f'<iframe style="border: 0; width: {width}px; height: 900px" srcdoc="{escape(text)}">'
-        "</iframe>"
-        for width in (400, 1400)
-    )
-    (tmp_path / "frames.html").write_text(f"<!doctype html><body>{PROBE}{frames}")
-    browser = subprocess.run(
-        [
-            str(CHROMIUM),
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--window-size=1600,1000",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--virtual-time-budget=10000",
-            "--dump-dom",
-            f"file://{tmp_path / 'frames.html'}",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    said = re.search(r'<pre id="found">(.*?)</pre>', browser.stdout)
-    assert said is not None
-    widths = json.loads(base64.b64decode(said[1]))
+    widths = probed(text, PROBE, tmp_path)
     assert set(widths) == {"400", "1400"}
     for width, found in widths.items():
         assert found["wide"] <= int(width)
