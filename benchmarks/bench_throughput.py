@@ -2,13 +2,16 @@
 
     python benchmarks/bench_throughput.py --data FOLDER [--solutions N]
 
-Two random models of about 20 million weights, made here, float32, on the CPU, over ProcessBench's
+Three random models of about 20 million weights, made here, float32, on the CPU, over ProcessBench's
 gsm8k and math cases (1,400):
 
 - `tokens`: a causal language model with a vocabulary of 32,000, whose score is a softmax over two
   tokens (family math-shepherd). The loop is what its model card publishes: the logits of the whole
   vocabulary at every place, of which two are read.
-- `labels`: a token classifier (ours). The loop is the stock class, one solution at a time.
+- `dialogue`: the same of a chat in which the assistant answers each step (family rlhflow). The
+  loop is the published one: a forward over the chat so far for every step.
+- `labels`: a token classifier (ours). The loop is the stock class, one solution at a time: on a CPU
+  it leaves little to gain, for a single solution keeps all cores busy.
 
 `prm bench` runs as a user starts it, with everything it does (items, scores made durable, metrics,
 intervals, report); what counts is the time it takes to load and to score, and, beside it, that of
@@ -35,6 +38,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import published  # noqa: E402 - needs the path above
 from transformers import (  # noqa: E402
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
     Qwen2Config,
@@ -51,6 +57,7 @@ from prm.zoo.aurora import Declaration, write_declaration  # noqa: E402
 from universalbench.results import Cost, ItemScores  # noqa: E402
 
 FILES = ("gsm8k", "math")
+FAMILIES = {"tokens": "math-shepherd", "dialogue": "rlhflow", "labels": "aurora"}
 TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
 """With `--tiny`, which says nothing of speed: whether the script works."""
 
@@ -60,7 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="prm bench beside one solution at a time.")
     parser.add_argument("--data", type=Path, required=True, help="the folder of public data")
     parser.add_argument("--solutions", type=int, help="of each subset; all where not given")
-    parser.add_argument("--kinds", nargs="+", default=["tokens", "labels"])
+    parser.add_argument("--kinds", nargs="+", default=list(FAMILIES), choices=FAMILIES)
     parser.add_argument("--tiny", action="store_true")
     chosen = parser.parse_args()
     found: dict[str, Any] = {}
@@ -100,11 +107,14 @@ def make(folder: Path, kind: str, texts: list[str], smaller: dict[str, int]) -> 
         "tie_word_embeddings": False,
     }
     torch.manual_seed(0)
+    tokens = {"vocab_size": 32_000, "hidden_size": 256, "num_hidden_layers": 4}
     if kind == "tokens":
         # Often enough that the family's tags become tokens beside so many texts.
         tokenizer = published.mistral_tokenizer([*texts, *["a ки + - b"] * len(texts)], 4096)
-        tokens = {"vocab_size": 32_000, "hidden_size": 256, "num_hidden_layers": 4}
         model: Any = MistralForCausalLM(MistralConfig(**(size | tokens | smaller)))
+    elif kind == "dialogue":
+        tokenizer = published.llama3_tokenizer(texts, 4096)
+        model = LlamaForCausalLM(LlamaConfig(**(size | tokens | smaller)))
     else:
         tokenizer = make_tokenizer(texts, 4096)
         labels = {"vocab_size": 4096, "hidden_size": 384, "num_hidden_layers": 11}
@@ -130,7 +140,7 @@ def compare(
     kind: str, folder: Path, items: list[Solution], data: dict[str, Path], out: Path
 ) -> dict[str, Any]:
     """Both sides' times, and how far their scores lie apart."""
-    family = "math-shepherd" if kind == "tokens" else "aurora"
+    family = FAMILIES[kind]
     form = load(ScorerConfig(str(folder), family=family)).format  # type: ignore[attr-defined]
     rendered = [form.render(item.problem, item.steps) for item in items]
     tokens = sum(len(one.input_ids) for one in rendered)
@@ -176,9 +186,18 @@ def compare(
 
 def one_at_a_time(kind: str, folder: Path, form: Any) -> Callable[[Any], list[float]]:
     """A loop's body as published: the stock class, one sequence, all places."""
-    if kind == "tokens":
-        language_model = MistralForCausalLM.from_pretrained(folder).eval()
+    if kind != "labels":
+        language_model = AutoModelForCausalLM.from_pretrained(folder).eval()
         wrong, right = form.readout.tokens
+
+        def of_chat(rendered: Any) -> list[float]:
+            scores = []
+            for end in rendered.step_ends:
+                chat = torch.tensor([rendered.input_ids[: end + 3]])  # the answer and its end
+                with torch.no_grad():
+                    logits = language_model(chat).logits[:, end, [right, wrong]]
+                scores.append(float(logits.softmax(dim=-1)[0, 0]))
+            return scores
 
         def of_tokens(rendered: Any) -> list[float]:
             with torch.no_grad():
@@ -186,7 +205,7 @@ def one_at_a_time(kind: str, folder: Path, form: Any) -> Callable[[Any], list[fl
                 pair = logits[:, :, [right, wrong]].softmax(dim=-1)[0, :, 0]
             return [float(pair[end]) for end in rendered.step_ends]
 
-        return of_tokens
+        return of_chat if kind == "dialogue" else of_tokens
     classifier = Qwen2ForTokenClassification.from_pretrained(folder).eval()
 
     def of_labels(rendered: Any) -> list[float]:

@@ -169,7 +169,7 @@ def our_trainer(data: list[dict[str, Any]], keys: dict[str, Any], watch: Any) ->
     """Ours: packed rows. Returns the trainer and how many labels its data hold."""
     from transformers import TrainingArguments
 
-    from prm.train.attention import use_packed_attention
+    from prm.attention import use_packed_attention
     from prm.train.batches import collate_packed
     from prm.train.losses import LossConfig, StepLoss
     from prm.train.trainer import PRMTrainer
@@ -282,7 +282,7 @@ def pace(chosen: argparse.Namespace) -> dict[str, Any]:
     """Tokens a second and share of peak on a shape, for each length of solutions."""
     import torch
 
-    from prm.train.attention import flash_arguments, use_packed_attention
+    from prm.attention import flash_arguments, use_packed_attention
     from prm.train.batches import collate_packed
     from prm.train.losses import LossConfig, StepLoss
     from prm.train.pace import Pace, device_peak

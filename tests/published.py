@@ -130,20 +130,27 @@ LLAMA3_CHAT = (
 """As Llama 3.1's template is without tools: a system block with dates, contents trimmed."""
 
 
-def llama3_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE as Llama 3 has it; like there, `+` is 10 and `-` is 12."""
+def llama3_tokenizer(
+    corpus: Sequence[str] = _CORPUS, vocab_size: int = 600
+) -> PreTrainedTokenizerFast:
+    """Byte-level BPE as Llama 3 has it; like there, `+` is 10 and `-` is 12.
+
+    Args:
+        corpus: what it learns from.
+        vocab_size: how much.
+    """
     backend = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(LLAMA3_PATTERN), behavior="isolated")
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=600,
+        vocab_size=vocab_size,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
         min_frequency=1,
     )
-    backend.train_from_iterator(_CORPUS, trainer)
+    backend.train_from_iterator(corpus, trainer)
     backend.add_special_tokens([AddedToken(name, normalized=False) for name in LLAMA3_SPECIAL])
     bos = backend.token_to_id("<|begin_of_text|>")
     backend.post_processor = processors.Sequence(

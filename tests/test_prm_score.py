@@ -23,7 +23,7 @@ from prm.errors import CheckpointError, ConfigError, RecordError, RunConflictErr
 from prm.records import Failure, Solution, StepScores, steps_digest
 from prm.scorers import ScorerConfig, score, score_all
 from prm.scorers import load as load_scorer
-from prm.scorers.base import token_batches
+from prm.scorers.base import Batching, token_batches
 from prm.scorers.transformers import TransformersScorer
 from prm.sources import Source
 from prm.zoo import aurora
@@ -64,7 +64,7 @@ TOO_LONG = one(("1 2 3 4 5 6 7 8 9 " * 30,), id="too long")
 @example([], 10)
 @example([7, 7, 7], 14)
 def test_token_batches_hold_everything_within_the_budget(lengths, budget):
-    groups = list(token_batches(lengths, budget))
+    groups = list(token_batches(lengths, Batching(budget, pads=True)))
     assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
     for group in groups:
         width = max(lengths[index] for index in group)
@@ -73,6 +73,17 @@ def test_token_batches_hold_everything_within_the_budget(lengths, budget):
     for left, right in itertools.pairwise(groups):
         assert max(lengths[index] for index in left) * (len(left) + 1) > budget
         assert max(lengths[i] for i in right) <= min(lengths[i] for i in left)
+
+
+@given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 120))
+def test_packed_batches_hold_as_many_tokens_as_they_may(lengths, budget):
+    groups = list(token_batches(lengths, Batching(budget, pads=False)))
+    assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
+    held = [sum(lengths[index] for index in group) for group in groups]
+    for group, tokens in zip(groups, held, strict=True):
+        assert len(group) == 1 or tokens <= budget
+    for tokens, following in zip(held, groups[1:], strict=False):
+        assert tokens + lengths[following[0]] > budget
 
 
 def test_as_many_finite_scores_as_steps(scorer, solutions):
@@ -93,6 +104,56 @@ def test_batch_size_and_order_change_nothing(tiny_prm, scorer, solutions):
         for place, index in enumerate(order):
             assert shuffled[place].id == solutions[index].id
             assert shuffled[place].scores == pytest.approx(alone[index], abs=1e-5)
+
+
+def test_on_a_cpu_a_batch_is_one_row_without_padding(scorer, solutions):
+    read = []
+    handle = scorer.backbone.register_forward_pre_hook(
+        lambda module, args, keys: read.append(keys["input_ids"].shape), with_kwargs=True
+    )
+    before = scorer.tokens
+    scorer.score_each(solutions)
+    handle.remove()
+    assert {rows for rows, _ in read} == {1}
+    assert sum(width for _, width in read) == scorer.tokens - before
+    assert len(read) < len(solutions) / 4
+    # Outside of it the model takes padded batches as ever.
+    assert scorer.backbone.config._attn_implementation == "sdpa"
+
+
+def changed(model: Path, folder: Path, **keys) -> Path:
+    """A copy of a checkpoint with another configuration."""
+    shutil.copytree(model, folder)
+    config = json.loads((folder / "config.json").read_text()) | keys
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("what", ["window", "rotary"])
+def test_models_whose_solutions_cannot_share_a_row_score_the_same_in_any_company(
+    what, tiny_prm, tmp_path, solutions
+):
+    config = json.loads((tiny_prm / "config.json").read_text())
+    if what == "window":
+        window = {"use_sliding_window": True, "sliding_window": 60, "max_window_layers": 0}
+        keys = window | {"layer_types": ["sliding_attention"] * config["num_hidden_layers"]}
+    else:  # beyond 150 tokens, the longest of a batch changes the places of all
+        half = config["hidden_size"] // config["num_attention_heads"] // 2
+        factors = {"short_factor": [1.0] * half, "long_factor": [9.0] * half}
+        rope = {"rope_type": "longrope", "rope_theta": 1e4, "factor": 2.0}
+        keys = {"rope_parameters": rope | factors | {"original_max_position_embeddings": 150}}
+    model = changed(tiny_prm, tmp_path / "model", **keys)
+    scorer = load_scorer(ScorerConfig(str(model)))
+    together = scorer.score_each(solutions)
+    apart = [scorer.score_each([item])[0].scores for item in solutions]
+    stock = AutoModelForTokenClassification.from_pretrained(model).eval()
+    for item, one, other in zip(solutions, together, apart, strict=True):
+        rendered = scorer.format.render(item.problem, item.steps, item.reference)
+        with torch.no_grad():
+            logits = stock(input_ids=torch.tensor([rendered.input_ids])).logits[0, :, 0]
+        expected = logits[list(rendered.step_ends)].tolist()
+        assert one.scores == pytest.approx(other, abs=1e-5)
+        assert one.scores == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_later_step_does_not_change_an_earlier_score(scorer):

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from prm.errors import EngineError
 from prm.records import Failure, Solution, StepScores, steps_digest
+from prm.scorers.base import Batching
 from prm.serve.batcher import Batcher
 from prm.serve.metrics import Metrics
 from prm.serve.outcomes import Outcome
 from prm.serve.schemas import Refusal
-from prm.serve.waiting import ALIKE, SELF_BATCHING, Entry, Waiting
+from prm.serve.waiting import ALIKE, Entry, Waiting
 
 # The queue
 
@@ -40,7 +41,7 @@ COSTS = st.lists(st.integers(1, 300), min_size=1, max_size=8)
 def test_everything_is_taken_once_and_no_batch_is_too_large(
     requests: list[list[int]], budget: int, pads: bool
 ) -> None:
-    queue: Waiting[tuple[int, int]] = Waiting(budget, pads=pads)
+    queue: Waiting[tuple[int, int]] = Waiting(Batching(budget, pads))
     for number, costs in enumerate(requests):
         queue.add(number, [(number, index) for index in range(len(costs))], costs)
     assert len(queue) == sum(map(len, requests))
@@ -53,7 +54,7 @@ def test_everything_is_taken_once_and_no_batch_is_too_large(
             assert costs[0] / ALIKE <= min(costs)
             assert max(costs) <= costs[0] * ALIKE
         elif len(batch) > 1:
-            assert sum(costs) <= budget * SELF_BATCHING
+            assert sum(costs) <= budget
     assert sorted(taken) == [(n, i) for n, costs in enumerate(requests) for i in range(len(costs))]
     assert not queue.requests
 
@@ -62,7 +63,7 @@ def test_everything_is_taken_once_and_no_batch_is_too_large(
 def test_single_items_have_their_turn_in_the_order_of_arrival(
     costs: list[int], budget: int
 ) -> None:
-    queue: Waiting[int] = Waiting(budget)
+    queue: Waiting[int] = Waiting(Batching(budget, pads=True))
     for number, cost in enumerate(costs):
         queue.add(number, [number], [cost])
     left = set(range(len(costs)))
@@ -73,7 +74,7 @@ def test_single_items_have_their_turn_in_the_order_of_arrival(
 
 
 def test_a_large_request_shares_with_those_that_come_later() -> None:
-    queue: Waiting[str] = Waiting(100)
+    queue: Waiting[str] = Waiting(Batching(100, pads=True))
     queue.add("large", [f"large {index}" for index in range(50)], [100] * 50)
     assert names(queue.take()) == ["large 0"]
     queue.add("small", ["small"], [100])
@@ -86,7 +87,7 @@ def test_a_large_request_shares_with_those_that_come_later() -> None:
 
 
 def test_nothing_starves_under_a_stream_of_newcomers() -> None:
-    queue: Waiting[str] = Waiting(100)
+    queue: Waiting[str] = Waiting(Batching(100, pads=True))
     queue.add("large", [f"large {index}" for index in range(20)], [100] * 20)
     rounds = 0
     while "large" in queue.requests:
@@ -100,14 +101,14 @@ def test_nothing_starves_under_a_stream_of_newcomers() -> None:
 
 
 def test_short_ones_are_not_padded_to_a_long_one() -> None:
-    queue: Waiting[str] = Waiting(1000)
+    queue: Waiting[str] = Waiting(Batching(1000, pads=True))
     for name, cost in (("long", 900), ("a", 100), ("b", 110), ("huge", 5000), ("c", 90)):
         queue.add(name, [name], [cost])
     assert everything(queue) == [["long"], ["a", "b", "c"], ["huge"]]
-    queue.pads = False
-    for name, cost in (("long", 900), ("a", 100), ("huge", 7000), ("c", 90)):
+    queue.batching = Batching(1000, pads=False)
+    for name, cost in (("long", 800), ("a", 100), ("huge", 7000), ("c", 90)):
         queue.add(name, [name], [cost])
-    assert everything(queue) == [["long", "a", "huge"], ["c"]]
+    assert everything(queue) == [["long", "a"], ["huge"], ["c"]]
 
 
 @given(
@@ -118,7 +119,7 @@ def test_short_ones_are_not_padded_to_a_long_one() -> None:
 def test_what_is_to_be_alone_is_alone_and_in_its_turn(
     requests: list[tuple[list[int], bool]], budget: int, pads: bool
 ) -> None:
-    queue: Waiting[int] = Waiting(budget, pads=pads)
+    queue: Waiting[int] = Waiting(Batching(budget, pads))
     for number, (costs, alone) in enumerate(requests):
         queue.add(number, [number] * len(costs), costs, alone=alone)
     taken = []
@@ -131,7 +132,7 @@ def test_what_is_to_be_alone_is_alone_and_in_its_turn(
 
 def test_neither_kind_starves_the_other() -> None:
     for kind in (False, True):
-        queue: Waiting[str] = Waiting(100)
+        queue: Waiting[str] = Waiting(Batching(100, pads=True))
         queue.add("first", ["first"] * 10, [100] * 10, alone=kind)
         rounds = 0
         while "first" in queue.requests:
@@ -143,7 +144,7 @@ def test_neither_kind_starves_the_other() -> None:
 
 
 def test_what_is_dropped_is_gone() -> None:
-    queue: Waiting[str] = Waiting()
+    queue: Waiting[str] = Waiting(Batching(100, pads=True))
     queue.add("one", ["a", "b"], [1, 1])
     queue.add("two", ["c"], [1])
     queue.drop("one")
@@ -167,6 +168,7 @@ class Scorer:
         self.release.set()
         self.entered = threading.Semaphore(0)
         self.closed = False
+        self.batching = Batching(16384, pads=True)
 
     def score_each(self, batch: Sequence[Solution]) -> list[StepScores | Failure]:
         self.batches.append([solution.problem for solution in batch])
@@ -311,6 +313,7 @@ def test_too_many_are_sent_away() -> None:
 
 def test_a_dead_engine_answers_everybody_and_says_so() -> None:
     scorer = Scorer()
+    scorer.batching = Batching(50, pads=True)  # so that it dies with much undone
     batcher = make(scorer)
     deaths: list[int] = []
     batcher.on_death = lambda: deaths.append(1)
@@ -322,7 +325,6 @@ def test_a_dead_engine_answers_everybody_and_says_so() -> None:
             for index in range(6)
         ]
         await asyncio.sleep(0.05)
-        batcher.configure(budget=50, pads=True)  # so that it dies with much undone
         scorer.release.set()
         assert (await first)[0][0].scores == (4.0,)
         ends = await asyncio.gather(*tasks, return_exceptions=True)

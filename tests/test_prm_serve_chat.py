@@ -118,7 +118,8 @@ def offline(scorer: Any, texts: Sequence[str]) -> list[tuple[float, ...]]:
         Solution(id=str(index), problem=QUESTION, steps=tuple(split_steps(text)))
         for index, text in enumerate(texts)
     ]
-    results = scorer.score_each(batch)
+    # One at a time, so that the same text has the same scores to the last bit, as it has there.
+    results = [scorer.score_each([one])[0] for one in batch]
     assert all(isinstance(one, StepScores) for one in results)
     return [one.scores for one in results]
 
@@ -191,6 +192,15 @@ def test_the_response_is_one_of_openai(writer: Server, client: openai.OpenAI) ->
     assert told["scorer"] != "writer"
     assert told["scorer_tokens"] > 20
     assert told["candidates"] is None
+
+
+def test_the_models_that_may_be_named_are_listed(client: openai.OpenAI, scorer: Any) -> None:
+    policy, own = client.models.list().data
+    assert (policy.id, own.id) == ("writer", scorer.name)
+    assert [one.model_extra for one in (policy, own)] == [{"role": "policy"}, {"role": "scorer"}]
+    assert client.models.retrieve("writer") == policy
+    with pytest.raises(openai.NotFoundError, match="GET /v1/models lists them"):
+        client.models.retrieve("gpt")
 
 
 def test_the_same_text_is_read_once(writer: Server, client: openai.OpenAI) -> None:

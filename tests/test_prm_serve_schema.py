@@ -46,7 +46,8 @@ UNSAID = ("/get_reward", "/v1/chat/completions", "/v1/prm/search")
 """No schema says that a query begins with its prompt, that the last message is the user's, or that
 a width divides n."""
 POSTS = ("/v1/prm/score", "/v1/rerank", "/v2/rerank", *UNSAID)
-GETS = ("/health", "/ready", "/metrics")
+GETS = ("/health", "/ready", "/metrics", "/v1/models")
+NAMED = "/v1/models/{name}"
 
 
 def ask(api: Any, method: str, path: str, mode: schemathesis.GenerationMode) -> set[int]:
@@ -76,9 +77,13 @@ def test_what_takes_nothing_answers(api: Any, path: str) -> None:
     assert ask(api, "GET", path, schemathesis.GenerationMode.POSITIVE) == {200}
 
 
+def test_a_model_that_is_not_there_is_told(api: Any) -> None:
+    assert ask(api, "GET", NAMED, schemathesis.GenerationMode.POSITIVE) == {404}
+
+
 def test_all_routes_are_promised(api: Any) -> None:
     paths = {operation.ok().path for operation in api.get_all_operations()}
-    assert paths == {*POSTS, *GETS}
+    assert paths == {*POSTS, *GETS, NAMED}
 
 
 def test_the_promise_tells_of_the_key(tiny_prm: Path) -> None:

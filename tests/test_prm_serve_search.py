@@ -36,6 +36,7 @@ from prm.engines.fake import ScriptedEngine
 from prm.errors import ClientError, EngineError
 from prm.records import Problem, Solution
 from prm.scorers import ModelScorer, ScorerConfig, load
+from prm.scorers.base import Batching
 from prm.search import online
 from prm.search.online import SearchConfig
 from prm.search.policy import PolicyConfig
@@ -473,11 +474,13 @@ def test_what_was_read_is_freed_with_the_search(
     assert [one() for one in made] == [None, None]
 
 
-def test_a_round_of_many_tokens_is_read_in_parts(scorer: ModelScorer, writer: Writer) -> None:
+def test_a_round_of_many_tokens_is_read_in_parts(
+    scorer: ModelScorer, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = BEAM | {"stream": False}
     whole = TestClient(make_app(make_desk(scorer, writer))).post("/v1/prm/search", json=asked)
+    monkeypatch.setattr(scorer, "batching", Batching(40, pads=True))
     desk = make_desk(scorer, writer)
-    desk.batcher.configure(budget=40, pads=True)
     costs = []
     run = desk.batcher.run
 

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForTokenClassification, Qwen2Config
 
+from prm.attention import use_packed_attention
 from prm.errors import ConfigError
-from prm.train.attention import use_packed_attention
 from prm.train.batches import BatchConfig, TokenBatches, collate_packed, collate_padded
 from prm.train.data import Example
 from prm.train.losses import IGNORE, LossConfig, StepLoss

@@ -11,7 +11,16 @@ from collections.abc import Sequence
 from prm import engines
 from prm.engines import TOO_LONG, Completion, Engine, EngineConfig, Request
 from prm.records import Failure, Solution, StepScores
-from prm.scorers.base import ScorerConfig, model_name, reference_kind, refuse_device, result
+from prm.scorers.base import (
+    Batching,
+    ScorerConfig,
+    forward_tokens,
+    model_name,
+    reference_kind,
+    refuse_device,
+    result,
+    self_batching,
+)
 from prm.zoo import weights
 from prm.zoo.critique import Asking, together
 from prm.zoo.entry import Threshold
@@ -50,6 +59,7 @@ class GenerativeScorer:
         self._critique = family.critique
         self._config = config.critique
         self._engine = engines.load(engine_config(config)) if engine is None else engine
+        self.batching = _batching(config)
 
     def score_each(self, batch: Sequence[Solution]) -> list[StepScores | Failure]:
         """See `StepScorer.score_each`.
@@ -98,6 +108,15 @@ class GenerativeScorer:
                 self.tokens += completions[0].prompt_tokens
             self.tokens += sum(one.completion_tokens for one in completions)
         return answers
+
+
+def _batching(config: ScorerConfig) -> Batching:
+    engine = config.critique.engine
+    if (config.backend if engine is None else engine.kind) != "transformers":
+        return self_batching(config)
+    from prm.scorers.transformers import choose_device
+
+    return Batching(forward_tokens(config, choose_device(config.device)), pads=True)
 
 
 def engine_config(config: ScorerConfig) -> EngineConfig:

@@ -25,7 +25,7 @@ import torch
 from prm.errors import CheckpointError, RecordError
 from prm.records import Failure, Solution, StepScores
 from prm.render import Branched, Rendered
-from prm.scorers.base import ModelScorer, reference_text, result, token_batches
+from prm.scorers.base import Batching, ModelScorer, reference_text, result, token_batches
 from prm.scorers.transformers import TransformersScorer, pad_batch
 from prm.scorers.tree import require_exact
 
@@ -123,12 +123,13 @@ class PrefixScorer:
 
     Args:
         scorer: one that `can_reuse` lets pass.
-        batch_tokens: see `ScorerConfig`.
+        batch_tokens: see `ScorerConfig`; None: as many as the scorer takes.
     """
 
-    def __init__(self, scorer: TransformersScorer, batch_tokens: int = 16384) -> None:
+    def __init__(self, scorer: TransformersScorer, batch_tokens: int | None = None) -> None:
         self._scorer = scorer
-        self._batch_tokens = batch_tokens
+        # What was read before lies beside, and that is padded.
+        self._batching = Batching(batch_tokens or scorer.batching.tokens, pads=True)
         self._known: dict[Key, _Segment] = {}
 
     def score(self, batch: Sequence[Solution], grows: Sequence[bool]) -> list[Scored]:
@@ -240,7 +241,7 @@ class PrefixScorer:
     def _read(self, segments: Sequence[_Segment]) -> None:
         """Run the model over the segments' own tokens and read the scores that they lack."""
         lengths = [len(segment.ids) for segment in segments]
-        for group in token_batches(lengths, self._batch_tokens):
+        for group in token_batches(lengths, self._batching):
             with torch.inference_mode():
                 self._forward([segments[index] for index in group])
 

@@ -14,7 +14,13 @@ import torch
 
 from prm.errors import CheckpointError, ConfigError
 from prm.records import Failure, Solution, StepScores
-from prm.scorers.base import ScorerConfig, model_name, reference_kind
+from prm.scorers.base import (
+    Batching,
+    ScorerConfig,
+    forward_tokens,
+    model_name,
+    reference_kind,
+)
 from prm.scorers.transformers import (
     check_dtype,
     choose_context,
@@ -80,7 +86,7 @@ class RatioScorer:
         )
         self.threshold: Threshold | None = self.format.threshold
         self.tokens = 0
-        self._batch_tokens = config.batch_tokens
+        self.batching = Batching(forward_tokens(config, device), pads=True)
         pad = self.policy[0].config.pad_token_id
         self._pad_id = 0 if pad is None else int(pad)
 
@@ -92,7 +98,7 @@ class RatioScorer:
             self._forward,
             name=self.name,
             context=self.context,
-            batch_tokens=self._batch_tokens,
+            batching=self.batching,
         )
 
     def close(self) -> None:

@@ -3,6 +3,10 @@
 The vocabulary's output embedding is the dearest layer of a language model; of a family that reads
 two of its rows, only these two are computed, and only there. Of a family that reads prefixes, each
 a sequence of its own, what they share is computed once (`prm.scorers.tree`).
+
+On a CPU the solutions of a batch stand one after another in one row, where the model can be shown
+to keep them apart (`prm.attention`), so that nothing is padded. Elsewhere they are padded to the
+longest: on a GPU attention solution by solution would be many small kernels.
 """
 
 from __future__ import annotations
@@ -13,12 +17,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from prm.attention import moving_rotary, packed, packs
 from prm.errors import CheckpointError, ConfigError, RecordError
 from prm.records import Failure, Solution, StepScores
 from prm.render import Branched, Rendered
 from prm.scorers.base import (
+    Batching,
     ScorerConfig,
     declared_threshold,
+    forward_tokens,
     model_name,
     reference_kind,
     reference_text,
@@ -49,6 +56,7 @@ class TransformersScorer:
         head: from hidden states to outputs.
         format: the family's, bound to this checkpoint.
         context: the most tokens of a solution.
+        batching: see `ModelScorer`; where nothing is padded, a batch is one packed row.
 
     Raises:
         CheckpointError: the folder is not such a checkpoint.
@@ -76,8 +84,8 @@ class TransformersScorer:
             family=self.family,
             takes_reference=family.entry.takes_reference,
         )
+        self.batching = self._batching(config)
         self.tokens = 0
-        self._batch_tokens = config.batch_tokens
         pad = self.backbone.config.pad_token_id
         self._pad_id = 0 if pad is None else int(pad)
 
@@ -99,12 +107,19 @@ class TransformersScorer:
             self._forward,
             name=self.name,
             context=self.context,
-            batch_tokens=self._batch_tokens,
+            batching=self.batching,
         )
 
     def close(self) -> None:
         """See `ModelScorer.close`."""
         del self.backbone, self.head
+
+    def _batching(self, config: ScorerConfig) -> Batching:
+        device = self.backbone.device.type
+        if moving_rotary(self.backbone.config) is not None:
+            return Batching(1, pads=True)  # each alone
+        pads = self.format.branched or device != "cpu" or not packs(self.backbone, self.context)
+        return Batching(forward_tokens(config, device), pads)
 
     def _render(self, solution: Solution) -> Rendered | Branched:
         reference = reference_text(solution, self.reference)
@@ -127,6 +142,8 @@ class TransformersScorer:
         if branched:
             return last_states(self.backbone, branched, self._pad_id)
         rendered = [item for item in group if isinstance(item, Rendered)]
+        if not self.batching.pads:
+            return self._packed_states(rendered)
         ids, _ = pad_batch([item.input_ids for item in rendered], self._pad_id)
         # A causal model sees nothing of what follows a token, so padding on the right needs no
         # mask, and attention without one is faster.
@@ -136,6 +153,19 @@ class TransformersScorer:
         rows = [row for row, item in enumerate(rendered) for _ in item.step_ends]
         return hidden[rows, [end for item in rendered for end in item.step_ends]]
 
+    def _packed_states(self, group: Sequence[Rendered]) -> torch.Tensor:
+        ids = torch.tensor([[token for item in group for token in item.input_ids]])
+        places = torch.cat([torch.arange(len(item.input_ids)) for item in group])[None]
+        with packed(self.backbone):
+            hidden: torch.Tensor = self.backbone(
+                input_ids=ids, position_ids=places, use_cache=False
+            ).last_hidden_state
+        ends, start = [], 0
+        for item in group:
+            ends += [start + end for end in item.step_ends]
+            start += len(item.input_ids)
+        return hidden[0, ends]
+
 
 def score_rendered(
     batch: Sequence[Solution],
@@ -144,7 +174,7 @@ def score_rendered(
     *,
     name: str,
     context: int,
-    batch_tokens: int,
+    batching: Batching,
 ) -> list[StepScores | Failure]:
     """Render solutions, form batches of about one length, and put the scores in order again.
 
@@ -154,7 +184,7 @@ def score_rendered(
         forward: from renderings to a list of scores each, or why there are none.
         name: see `StepScorer`.
         context: the most tokens that one sequence of a solution may have.
-        batch_tokens: see `ScorerConfig`.
+        batching: what one call of `forward` may be given.
     """
     results: list[StepScores | Failure | None] = [None] * len(batch)
     rendered: list[tuple[int, Item]] = []
@@ -165,7 +195,8 @@ def score_rendered(
             rendered.append((index, item))
         except RecordError as error:
             results[index] = Failure(id=solution.id, reason=str(error))
-    for group in token_batches([_read(item) for _, item in rendered], batch_tokens):
+    lengths = [_read(item) for _, item in rendered]
+    for group in token_batches(lengths, batching):
         scores = forward([rendered[index][1] for index in group])
         for index, values in zip(group, scores, strict=True):
             place = rendered[index][0]

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from prm.attention import moving_rotary
 from prm.errors import CheckpointError
 from prm.render import Branch, Branched
 
@@ -36,16 +37,14 @@ def require_exact(backbone: Any) -> None:
     """
     config = backbone.config
     kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
-    parameters = getattr(config, "rope_parameters", None) or {}
-    ropes = [parameters, *(value for value in parameters.values() if isinstance(value, dict))]
-    ropes_moving = {"dynamic", "longrope"} & {rope.get("rope_type") for rope in ropes}
+    moving = moving_rotary(config)
     reason = None
     if kinds:
         reason = f"layers of {', '.join(sorted(kinds))}"
     elif getattr(config, "sliding_window", None) is not None:
         reason = f"attention within a sliding window of {config.sliding_window}"
-    elif ropes_moving:
-        reason = f"{min(ropes_moving)} rotary embeddings, which change with the length"
+    elif moving is not None:
+        reason = f"{moving} rotary embeddings, which change with the length"
     elif getattr(config, "_attn_implementation", None) not in ("sdpa", "eager"):
         reason = f"attention {config._attn_implementation!r}, which takes no mask of its own"
     elif not getattr(config, "is_causal", True) or getattr(config, "is_encoder_decoder", False):

@@ -42,12 +42,14 @@ from prm.errors import CheckpointError, ConfigError, EngineError
 from prm.records import Failure, Solution, StepScores
 from prm.render import Branched, Rendered
 from prm.scorers.base import (
+    Batching,
     ScorerConfig,
     declared_threshold,
     model_name,
     reference_kind,
     reference_text,
     refuse_device,
+    self_batching,
 )
 from prm.scorers.transformers import check_dtype, choose_context, score_rendered
 from prm.zoo import weights
@@ -55,7 +57,7 @@ from prm.zoo.entry import Threshold
 from prm.zoo.family import Family, Readout, ReferenceKind
 
 TASK: Final = "token_classify"
-ALL = 1 << 62
+ALL = Batching(1 << 62, pads=False)
 """So many tokens are one batch: vLLM forms its own, and is best handed all there is."""
 
 
@@ -97,6 +99,7 @@ class VLLMScorer:
             takes_reference=family.entry.takes_reference,
         )
         self.tokens = 0
+        self.batching = self_batching(config)
         settings = {
             "model": str(folder),
             "runner": "pooling",
@@ -131,7 +134,7 @@ class VLLMScorer:
             self._forward,
             name=self.name,
             context=self.context,
-            batch_tokens=ALL,
+            batching=ALL,
         )
 
     def close(self) -> None:

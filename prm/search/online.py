@@ -206,7 +206,7 @@ def _solve_all(
         engine = engines.load(config.policy.engine)
         try:
             stepper = Stepper(engine, config.policy, config.seed)
-            paths = path_scorer(scorer, config.scorer.batch_tokens)
+            paths = path_scorer(scorer)
             for search in config.searches:
                 wanted = todo[search.name]
                 already = len(items) - len(wanted)

@@ -37,12 +37,12 @@ class PathScorer(Protocol):
         ...
 
 
-def path_scorer(scorer: ModelScorer, batch_tokens: int = 16384) -> PathScorer:
-    """The way to score paths that computes least with a scorer; see `ScorerConfig`."""
+def path_scorer(scorer: ModelScorer) -> PathScorer:
+    """The way to score paths that computes least with a scorer."""
     from prm.scorers.prefix import PrefixScorer, can_reuse
 
     if can_reuse(scorer):
-        return Reusing(PrefixScorer(scorer, batch_tokens))
+        return Reusing(PrefixScorer(scorer))
     if "prm.scorers.vllm" in sys.modules:  # else no scorer is one of it
         from prm.scorers.vllm import VLLMScorer
 

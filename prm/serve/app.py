@@ -11,6 +11,7 @@ and is scored in the one thread that may touch the model. Every refusal has the 
 | `POST /get_reward` | OpenRLHF's remote reward (`prm.serve.reward`) |
 | `POST /v1/chat/completions` | the best of N answers of a policy (`prm.serve.chat`) |
 | `POST /v1/prm/search` | a step search with a policy, told of as it goes (`prm.serve.search`) |
+| `GET /v1/models` | what requests may name (`prm.serve.models`) |
 | `GET /` | a page to try it on (`prm.serve.playground`) |
 | `GET /health` | the process lives |
 | `GET /ready` | it can score: 503 while the model loads, on the way down, or once it died |
@@ -27,12 +28,19 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
-from prm.serve import chat, playground, rerank, reward, score, search
+from prm.serve import chat, models, playground, rerank, reward, score, search
 from prm.serve.desk import Desk
 from prm.serve.gate import Gate, http_error, invalid
 from prm.serve.schemas import REFUSALS, ErrorResponse, Health, Ready, Refusal
 
-ROUTERS = (score.router, rerank.router, reward.router, chat.router, search.router)
+ROUTERS = (
+    score.router,
+    rerank.router,
+    reward.router,
+    chat.router,
+    search.router,
+    models.router,
+)
 """What is served behind the key; each makes its routes for a desk."""
 
 

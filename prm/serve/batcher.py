@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 from prm.errors import EngineError
 from prm.records import Solution
 from prm.scorers import StepScorer
+from prm.scorers.base import GPU_TOKENS, Batching
 from prm.search.budget import shared_out
 from prm.serve.logs import log_failure
 from prm.serve.metrics import Metrics
@@ -30,6 +31,9 @@ log = logging.getLogger("prm.serve")
 
 T = TypeVar("T")
 State = Literal["loading", "ready", "draining", "dead"]
+
+UNKNOWN = Batching(GPU_TOKENS, pads=True)
+"""Of a scorer that does not say."""
 
 BYTES_PER_TOKEN = 3
 """Of text with formulas, about; lengths are estimated, for the scorer alone can count tokens."""
@@ -69,12 +73,17 @@ class Batcher:
         self._max_waiting = max_waiting
         self._metrics = metrics
         self._lock = threading.Lock()
-        self._waiting: Waiting[Solution | _Work] = Waiting()
+        self._waiting: Waiting[Solution | _Work] = Waiting(getattr(scorer, "batching", UNKNOWN))
         self._scoring: set[Ticket] = set()
         self._ended: Callable[[], Refusal] | None = None
         # Some libraries tie a model to the thread that used it first: it is loaded there too.
         self._thread = futures.ThreadPoolExecutor(1, thread_name_prefix="scorer")
         metrics.watch(lambda: len(self._waiting.requests), lambda: len(self._waiting))
+
+    @property
+    def batching(self) -> Batching:
+        """What the model is handed at a time; work of more tokens is better done in parts."""
+        return self._waiting.batching
 
     @property
     def name(self) -> str:
@@ -85,22 +94,13 @@ class Batcher:
         """
         return self._require().name
 
-    @property
-    def most(self) -> int:
-        """How many tokens the model is handed at a time; work of more is better done in parts."""
-        return self._waiting.most
-
-    def configure(self, *, budget: int, pads: bool) -> None:
-        """Say what batches suit the model: `budget` tokens of one forward, and whether it pads."""
-        self._waiting.pads = pads
-        self._waiting.budget = budget
-
     def load(self, load: Callable[[], StepScorer]) -> None:
         """Load the model in its thread; `state` tells when that is done, or failed."""
 
         def work() -> None:
             try:
                 self._scorer = load()
+                self._waiting.batching = getattr(self._scorer, "batching", UNKNOWN)
             except BaseException as error:  # noqa: BLE001 - handed to whoever runs the server
                 self._die(error)
             else:

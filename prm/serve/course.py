@@ -123,7 +123,7 @@ class Course:
         with places.one():
             reader = await self._desk.batcher.run(
                 # What a server scores with is a model, whatever tests hand to it.
-                lambda scorer: path_scorer(cast(ModelScorer, scorer), self._desk.batcher.most),
+                lambda scorer: path_scorer(cast(ModelScorer, scorer)),
                 request_id=self._request_id,
             )
             yield "begun", self._round([], 0)
@@ -161,7 +161,7 @@ class Course:
         self, reader: PathScorer, paths: Sequence[Path]
     ) -> list[tuple[Scores, Budget]]:
         found: list[tuple[Scores, Budget]] = []
-        for part, cost in _parts(paths, self._desk.batcher.most):
+        for part, cost in _parts(paths, self._desk.batcher.batching.tokens):
             found += await self._desk.batcher.run(
                 partial(_read, reader, part),
                 cost=cost,

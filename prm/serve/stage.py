@@ -76,7 +76,6 @@ def _serve(config: Config, key: str | None, listener: socket.socket) -> None:
         raise _unusable(config.host, config.port, error) from None
     policy = None if config.policy is None else Policy(config.policy)
     desk = Desk(None, config.limits, policy=policy)
-    desk.batcher.configure(budget=config.scorer.batch_tokens, pads=_pads(config.scorer))
 
     def load_model() -> ModelScorer:
         scorer = load(config.scorer)
@@ -94,12 +93,6 @@ def _serve(config: Config, key: str | None, listener: socket.socket) -> None:
         drain=config.drain_s,
         patience=config.limits.max_seconds,
     )
-
-
-def _pads(config: ScorerConfig) -> bool:
-    """Whether a batch is padded; otherwise the engine forms its own."""
-    engine = config.critique.engine
-    return (config.backend if engine is None else engine.kind) == "transformers"
 
 
 def _counter(config: ScorerConfig) -> Callable[[str], int]:

@@ -9,8 +9,8 @@ Shenker, SIGCOMM 1989).
 
 Batches. Where the model pads, the item whose turn it is is joined by those nearest to its length,
 at most a third longer or shorter, up to one padded forward: short ones neither wait for a long
-one's forward nor are padded to it. An engine that batches by itself gets whatever waits. What
-needs the model to itself has its turn alone.
+one's forward nor are padded to it. Where nothing is padded, those that wait are taken in their
+order. What needs the model to itself has its turn alone.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from prm.scorers.base import Batching
+
 Item = TypeVar("Item")
 
 ALIKE = 4 / 3
@@ -28,10 +30,6 @@ ALIKE = 4 / 3
 closer they are, the less is padded, and the smaller a batch: with 64 clients on a CPU, 2 took 4 %
 more of its seconds, and 1.15 took 7 % less in batches of two thirds the size. No GPU was measured.
 """
-
-SELF_BATCHING = 8
-"""How many forwards' worth of tokens an engine is handed at a time that batches by itself: enough
-to be busy, and not so much that whoever comes next waits long."""
 
 
 @dataclass(order=True)
@@ -60,14 +58,12 @@ class Waiting(Generic[Item]):
     """The queue; see the module. Whoever uses it sees to locks.
 
     Attributes:
-        budget: tokens of one forward.
-        pads: whether a batch is padded to its longest item.
+        batching: what a batch may be.
         requests: how many items of each request wait.
     """
 
-    def __init__(self, budget: int = 16384, *, pads: bool = True) -> None:
-        self.budget = budget
-        self.pads = pads
+    def __init__(self, batching: Batching) -> None:
+        self.batching = batching
         self.requests: dict[object, int] = {}
         self._entries: list[Entry[Item]] = []  # by place
         self._now = 0.0
@@ -75,11 +71,6 @@ class Waiting(Generic[Item]):
 
     def __len__(self) -> int:
         return len(self._entries)
-
-    @property
-    def most(self) -> int:
-        """How many tokens the model is handed at a time."""
-        return self.budget if self.pads else self.budget * SELF_BATCHING
 
     def add(
         self,
@@ -128,11 +119,11 @@ class Waiting(Generic[Item]):
         if first.alone:
             return
         others = [entry for entry in self._entries[1:] if not entry.alone]
-        if not self.pads:
+        if not self.batching.pads:
             total = first.cost
             for entry in others:
                 total += entry.cost
-                if total > self.most:
+                if total > self.batching.tokens:
                     return
                 yield entry
             return
@@ -142,6 +133,6 @@ class Waiting(Generic[Item]):
         widest = first.cost
         for count, entry in enumerate(alike, 2):
             widest = max(widest, entry.cost)
-            if widest * count > self.most:
+            if widest * count > self.batching.tokens:
                 return
             yield entry

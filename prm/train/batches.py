@@ -69,7 +69,7 @@ def collate_padded(examples: Sequence[Example], pad_id: int) -> Batch:
 def collate_packed(examples: Sequence[Example]) -> Batch:
     """All solutions in one row, without padding.
 
-    There is no attention mask: `prm.train.attention` keeps the solutions apart.
+    There is no attention mask: `prm.attention` keeps the solutions apart.
     """
     ids = torch.tensor([[id for example in examples for id in example["input_ids"]]])
     lengths = [len(example["input_ids"]) for example in examples]

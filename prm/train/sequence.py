@@ -6,7 +6,7 @@ two numbers a token, are then brought together (`gather`), and every device of a
 loss of the whole row. So the steps of one solution may lie on several devices under any loss, and
 labels, weights and groups need no cutting.
 
-Attention within a device's heads is `prm.train.attention`'s, for packed and padded rows alike.
+Attention within a device's heads is `prm.attention`'s, for packed and padded rows alike.
 Ulysses drops masks: transformers' `sdpa` would let packed solutions see each other, and tokens see
 beyond a sliding window, and say nothing.
 """

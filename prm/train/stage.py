@@ -16,6 +16,7 @@ from accelerate.utils import broadcast_object_list
 from transformers import TrainingArguments
 
 from prm import jsonl, sources
+from prm.attention import use_packed_attention
 from prm.errors import ConfigError, PRMError
 from prm.records import Failure
 from prm.render import Renderer
@@ -23,7 +24,6 @@ from prm.run import Counts, Run, fingerprint
 from prm.sources import Place
 from prm.train import sequence, statistics, zero3
 from prm.train.arguments import training_arguments
-from prm.train.attention import use_packed_attention
 from prm.train.base import load_base
 from prm.train.batches import collate_packed, collate_padded
 from prm.train.checkpoint import last_checkpoint, save

@@ -15,6 +15,8 @@ nothing says so.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -176,6 +178,38 @@ def use_packed_attention(model: Any, longest: int, *, half: bool) -> str:
     return PACKED
 
 
+def packs(model: Any, longest: int) -> bool:
+    """Whether `packed` is exact for a model; its attention stays as it is.
+
+    Args:
+        model: a model of transformers, on any device.
+        longest: tokens of the longest solution that it will be given.
+    """
+    before = model.config._attn_implementation
+    try:
+        use_packed_attention(model, longest, half=False)
+    except ConfigError:
+        return False
+    finally:
+        model.set_attn_implementation(before)
+    return True
+
+
+@contextmanager
+def packed(model: Any) -> Iterator[None]:
+    """Let a model that `packs` read packed rows, until the block ends.
+
+    Layers look their attention up in each forward; outside of the block the model takes masks and
+    caches as ever.
+    """
+    before = model.config._attn_implementation
+    model.config._attn_implementation = PACKED
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = before
+
+
 def require_packing(config: Any, longest: int) -> None:
     """Refuse a model whose layers carry more than attention over a whole solution.
 
@@ -201,6 +235,13 @@ def require_packing(config: Any, longest: int) -> None:
         raise ConfigError(_too_long(longest, window))
 
 
+def moving_rotary(config: Any) -> str | None:
+    """The kind of a model's rotary embeddings, where all of a batch's change with its longest."""
+    parameters = getattr(config, "rope_parameters", None) or {}
+    ropes = [parameters, *(value for value in parameters.values() if isinstance(value, dict))]
+    return min({"dynamic", "longrope"} & {rope.get("rope_type") for rope in ropes}, default=None)
+
+
 def _too_long(longest: int, window: int) -> str:
     return (
         f"packing: a solution of {longest} tokens exceeds the model's sliding window of {window}; "
@@ -220,10 +261,10 @@ def _require_equal_scores(model: Any) -> None:
     model.eval()
     try:
         packed, joined = (
-            model(input_ids=ids, position_ids=positions, use_cache=False).logits[:, cut:]
+            _outputs(model(input_ids=ids, position_ids=positions, use_cache=False))[:, cut:]
             for positions in (restarted, place)
         )
-        alone = model(input_ids=ids[:, cut:], use_cache=False).logits
+        alone = _outputs(model(input_ids=ids[:, cut:], use_cache=False))
     finally:
         model.train(training)
     # What one solution would leak into the next is the yardstick: scores of a fresh head are
@@ -233,3 +274,9 @@ def _require_equal_scores(model: Any) -> None:
             f"packing: {type(model).__name__} scores a solution in a packed row unlike the same "
             f"solution alone; {_MEND}"
         )
+
+
+def _outputs(found: Any) -> torch.Tensor:
+    """What a model gives for each token; a model without a head gives hidden states."""
+    outputs: torch.Tensor = found.logits if "logits" in found else found.last_hidden_state
+    return outputs

@@ -20,14 +20,14 @@ from transformers import (
     Qwen3NextConfig,
 )
 
-from prm.errors import ConfigError
-from prm.train.attention import (
+from prm.attention import (
     PACKED,
     flash_arguments,
     require_packing,
     solution_lengths,
     use_packed_attention,
 )
+from prm.errors import ConfigError
 
 torch.set_num_threads(1)  # on matrices this small, threads cost more than they save
 
@@ -243,7 +243,7 @@ LONG = """
 import re, sys
 import torch
 from transformers import AutoModelForTokenClassification, Qwen2Config
-from prm.train.attention import use_packed_attention
+from prm.attention import use_packed_attention
 
 torch.set_num_threads(1)
 lengths = [int(length) for length in sys.argv[1].split(",")]
