@@ -340,6 +340,15 @@ def test_the_shipped_configuration_on_real_models(
     spent = list(jsonl.read(out / "spent.jsonl", Spent))
     beams = [item for item in spent if "/beam" in item.id or "/dvts" in item.id]
     assert all(0 < item.budget.read < 0.5 * item.budget.whole for item in beams)
+    # The policy does not read again what it wrote either.
+    assert all(item.budget.cached > 0.5 * item.budget.prompt for item in beams)
+    # Nor does a search profit by those before it.
+    alone = tmp_path / "alone"
+    command[2] = f"out={alone}"
+    assert main([*command, "searches=[{method: dvts, n: 8, width: 2, steps: 12}]"]) == 0
+    own = {item.id: item.budget for item in jsonl.read(alone / "spent.jsonl", Spent)}
+    assert own == {item.id: item.budget for item in spent if item.id in own}
+    assert len(own) == 3
     solutions = list(jsonl.read(out / "solutions.jsonl", Solution))
     assert sum(len(item.steps) > 1 for item in solutions) > 10
     rows = json.loads((out / "results.json").read_text())["rows"]

@@ -47,6 +47,9 @@ class Request:
             each place of the completion; 0 tells none.
         group: requests of one group begin alike (they are about one solution): an engine of
             several replicas sends them to the same one, which has read that beginning already.
+            One without a prefix cache of its own looks among what it kept of the group.
+        continues: whether a later request may go on from a completion that a stop string ended:
+            such an engine keeps what it computed.
     """
 
     messages: tuple[Message, ...]
@@ -60,6 +63,7 @@ class Request:
     regex: str | None = None
     alternatives: int = 0
     group: str = ""
+    continues: bool = False
 
     def __post_init__(self) -> None:
         if not self.messages:

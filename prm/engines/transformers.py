@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from prm.engines.base import TOO_LONG, Completion, EngineConfig, Request, Token
+from prm.engines.beginnings import Beginnings, rows_of, stacked, usable
 from prm.engines.chat import ChatEncoder
 from prm.errors import CheckpointError, EngineError
 
@@ -50,6 +51,7 @@ class _Row:
         self.matcher: Any = None
         self.expected: torch.Tensor | None = None
         self.random: torch.Generator | None = None
+        self.found = 0
         self._seed = None if request.seed is None else request.seed + sample
 
     def start(self, device: torch.device, matcher: Any) -> None:
@@ -113,19 +115,30 @@ class TransformersEngine:
         # into every call; a request says all there is to say.
         self._model.generation_config = GenerationConfig()
         self._compiler: Any = None
+        self._pad = self._ends[0] if self._ends else 0
+        self._beginnings = Beginnings(model, self._pad, BATCH_TOKENS) if usable(model) else None
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """See `Engine.generate`."""
         rows = [self._rows(request) for request in requests]
-        open_rows = [row for group in rows for row in group if row.finish_reason is None]
-        for batch in _batches(open_rows):
+        once: list[_Row] = []
+        shared: list[_Row] = []
+        for request, group in zip(requests, rows, strict=True):
+            reads = self._beginnings is not None and (request.n > 1 or request.continues)
+            (shared if reads and len(group[0].prompt) > 1 else once).extend(
+                row for row in group if row.finish_reason is None
+            )
+        for batch in _batches(once):
             self._run(batch)
+        for batch in _batches(shared):
+            self._run(batch, self._beginnings)
         return [
             [
                 Completion(
                     text=row.text,
                     finish_reason=row.finish_reason or "length",
                     prompt_tokens=len(row.prompt),
+                    cached_tokens=row.found,
                     completion_tokens=len(row.tokens),
                     tokens=self._told(row),
                     stopped_at=row.stopped_at,
@@ -137,7 +150,7 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Free the model's memory."""
-        del self._model
+        del self._model, self._beginnings
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
@@ -163,27 +176,30 @@ class TransformersEngine:
             row.finish_reason = TOO_LONG if room < 1 else None
         return rows
 
-    def _run(self, rows: list[_Row]) -> None:
+    def _run(self, rows: list[_Row], beginnings: Beginnings | None = None) -> None:
         device = self._model.device
         for row in rows:
             row.start(device, self._matcher(row.request.regex))
         width = max(len(row.prompt) for row in rows)
-        pad = self._ends[0] if self._ends else 0
-        ids = [[pad] * (width - len(row.prompt)) + row.prompt for row in rows]
-        mask = [[0] * (width - len(row.prompt)) + [1] * len(row.prompt) for row in rows]
+        gaps = [width - len(row.prompt) for row in rows]
+        ids = [[self._pad] * gap + row.prompt for gap, row in zip(gaps, rows, strict=True)]
+        mask = [[0] * gap + [1] * (width - gap) for gap in gaps]
         with torch.inference_mode():
             try:
-                self._model.generate(
+                read = self._read(rows, gaps, width, beginnings)
+                output = self._model.generate(
                     torch.tensor(ids, device=device),
                     attention_mask=torch.tensor(mask, device=device),
                     generation_config=GenerationConfig(
                         do_sample=False,
                         max_new_tokens=max(row.limit for row in rows),
                         eos_token_id=self._ends or None,
-                        pad_token_id=pad,
-                        cache_implementation=self._cache(width, rows),
+                        pad_token_id=self._pad,
+                        cache_implementation=None if read else self._cache(width, rows),
                         disable_compile=True,
+                        return_dict_in_generate=True,
                     ),
+                    **read,
                     logits_processor=LogitsProcessorList([_Choose(rows)]),
                     stopping_criteria=StoppingCriteriaList(
                         [_Finish(rows, self._tokenizer, self._ends)]
@@ -195,6 +211,30 @@ class TransformersEngine:
                     f"{max(len(row.prompt) + row.limit for row in rows)} tokens; lower "
                     "max_tokens or max_model_len, or use engine 'vllm'"
                 ) from error
+        if beginnings is not None:
+            for place, (gap, row) in enumerate(zip(gaps, rows, strict=True)):
+                if row.request.continues and row.stopped_at:
+                    own = [*row.prompt, *row.tokens[:-1]]  # the last was not read
+                    layers = rows_of(output.past_key_values, place, gap, gap + len(own))
+                    beginnings.keep(row.request.group, own, layers)
+
+    def _read(
+        self,
+        rows: Sequence[_Row],
+        gaps: Sequence[int],
+        width: int,
+        beginnings: Beginnings | None,
+    ) -> dict[str, Any]:
+        """Read all but the last token of the prompts; what `generate` goes on from."""
+        if beginnings is None:
+            return {}
+        read = beginnings.read([(row.request.group, row.prompt[:-1]) for row in rows])
+        for row, one in zip(rows, read, strict=True):
+            row.found = one.found
+        whole = width + max(row.limit for row in rows)
+        fixed = (self._model.config, whole) if self._cache(width, rows) else None
+        layers = [one.layers for one in read]
+        return {"past_key_values": stacked(layers, gaps, width - 1, fixed)}
 
     def _cache(self, width: int, rows: Sequence[_Row]) -> str | None:
         """A cache of fixed size where that is small: a growing one is copied at every token.

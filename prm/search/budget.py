@@ -18,7 +18,7 @@ class Budget:
 
     Attributes:
         prompt: of what the policy read, prefills included; once a request, whatever its number of
-            samples. An engine that reads a prompt anew for each sample (transformers) spends more.
+            samples.
         cached: those of `prompt` that the engine told it had in its cache, be it from an earlier
             search of the same problem.
         written: by the policy, those that ended a text included.

@@ -205,9 +205,9 @@ def _solve_all(
     try:
         engine = engines.load(config.policy.engine)
         try:
-            stepper = Stepper(engine, config.policy, config.seed)
             paths = path_scorer(scorer)
             for search in config.searches:
+                stepper = Stepper(engine, config.policy, config.seed, search.name)
                 wanted = todo[search.name]
                 already = len(items) - len(wanted)
                 with bar(f"solve {search.name}", len(items), done=already, unit="problem") as shown:

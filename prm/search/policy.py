@@ -94,11 +94,14 @@ class Writer:
     Args:
         config: how to write.
         seed: every request draws its own from it, from the problem and from what is written.
+        scope: set apart from those of other scopes, requests find nothing that these left in an
+            engine that keeps what it computed by group.
     """
 
-    def __init__(self, config: WritingConfig, seed: int = 0) -> None:
+    def __init__(self, config: WritingConfig, seed: int = 0, scope: str = "") -> None:
         self._config = config
         self._seed = seed
+        self._scope = scope
         self._before, _, self._after = config.template.partition(PROBLEM)
 
     def grow(
@@ -147,7 +150,8 @@ class Writer:
             seed=_seed(self._seed, problem, growth.key, written, first.sample, first.attempts),
             stop=() if growth.whole else tuple(config.boundaries),
             prefill=written,
-            group=problem.id,
+            group=f"{self._scope}/{problem.id}" if self._scope else problem.id,
+            continues=not growth.whole,
         )
 
     def _room(self, draft: _Draft) -> int:
@@ -222,12 +226,14 @@ class Stepper:
     Args:
         engine: who writes.
         config: see `Writer`.
-        seed: likewise.
+        seed, scope: likewise.
     """
 
-    def __init__(self, engine: Engine, config: WritingConfig, seed: int = 0) -> None:
+    def __init__(
+        self, engine: Engine, config: WritingConfig, seed: int = 0, scope: str = ""
+    ) -> None:
         self._engine = engine
-        self._writer = Writer(config, seed)
+        self._writer = Writer(config, seed, scope)
 
     def grow(self, growths: Sequence[Growth]) -> list[tuple[list[Path], Budget]]:
         """See `Writer.grow`.
