@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Sequence
 
 from fastapi import Request
@@ -13,11 +12,12 @@ from pydantic import BaseModel
 from prm import engines
 from prm.aggregation import Aggregation, aggregate
 from prm.best_of_n import Equal
-from prm.engines import TOO_LONG, Completion, unfinished
+from prm.engines import Completion, unfinished
 from prm.records import Problem
 from prm.search.choice import Choice, ranked
 from prm.search.tree import TURN, Path
 from prm.serve.desk import Desk, solution, until_gone
+from prm.serve.policy import nothing_to_choose
 from prm.serve.schemas import Refusal, sound
 from verify.answers import extract_answer
 from verify.equivalence import equivalent
@@ -83,7 +83,12 @@ async def drawn(
             candidate.error = str(refusal)
     await _judge(desk, request, question, candidates, aggregation)
     if all(candidate.error for candidate in candidates):
-        raise _none(completions, candidates)
+        raise nothing_to_choose(
+            [completion.finish_reason for completion in completions],
+            [candidate.error or "" for candidate in candidates],
+            "candidates",
+            where="messages",
+        )
     prompt = sum(completion.prompt_tokens for completion in completions)
     return candidates, prompt, sum(completion.completion_tokens for completion in completions)
 
@@ -178,19 +183,3 @@ async def _judge(
             else:
                 candidate.scores = list(outcome.scores)
                 candidate.reward = aggregate(outcome.scores, aggregation)
-
-
-def _none(completions: Sequence[Completion], candidates: Sequence[Candidate]) -> Refusal:
-    """Why there is nothing to choose from; asking again would cost as much, and rarely help."""
-    from prm.engines.openai import UNSAFE  # its library is there, as a policy is
-
-    reasons = {completion.finish_reason for completion in completions}
-    if reasons == {TOO_LONG}:
-        message = f"{candidates[0].error}; send less"
-        return Refusal(422, message, "messages", "too_large")
-    if reasons == {UNSAFE}:
-        message = "a text spells a special token of language models, so it was not sent; reword it"
-        return Refusal(422, message, "messages", "unsafe_text")
-    told = [f"{count} × {error}" for error, count in Counter(c.error for c in candidates).items()]
-    message = f"none of {len(candidates)} candidates can be chosen: {', '.join(told[:5])}"
-    return Refusal(502, message, "policy", "no_candidate", x_should_retry="false")

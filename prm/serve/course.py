@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -45,6 +44,7 @@ from prm.search.tree import (
 from prm.serve.batcher import tokens_of
 from prm.serve.candidates import comparison
 from prm.serve.desk import Desk
+from prm.serve.policy import nothing_to_choose
 from prm.serve.schemas import Refusal, sound
 from prm.serve.searches import SearchPath, SearchResult, SearchRound, SearchSolution
 from verify.answers import extract_answer
@@ -202,7 +202,10 @@ class Course:
         way = self._way
         order = ranked(paths, way.aggregation, way.choice, comparison())
         if not order:
-            raise _none(paths)
+            reasons = [path.end for path in paths]
+            long = "the prompt exceeds the policy's context"
+            told = [long if reason == TOO_LONG else reason for reason in reasons]
+            raise nothing_to_choose(reasons, told, "paths", where="question")
         best, *others = [*order, *(path for path in paths if path not in order)]
         return SearchResult(
             id=self._problem.id,
@@ -266,19 +269,3 @@ def _sound(completion: Completion) -> Completion:
     except ValueError:
         return replace(completion, text="", finish_reason=UNSOUND)
     return completion
-
-
-def _none(paths: Sequence[Path]) -> Refusal:
-    """Why there is nothing to choose; asking again would cost as much, and rarely help."""
-    from prm.engines.openai import UNSAFE  # its library is there, as a policy is
-
-    reasons = Counter(path.end for path in paths)
-    if reasons.keys() == {TOO_LONG}:
-        message = "the prompt exceeds the policy's context; send less"
-        return Refusal(422, message, "question", "too_large")
-    if reasons.keys() == {UNSAFE}:
-        message = "a text spells a special token of language models, so it was not sent; reword it"
-        return Refusal(422, message, "question", "unsafe_text")
-    told = ", ".join(f"{count} × {reason}" for reason, count in reasons.most_common(5))
-    message = f"no path can be chosen: {told}"
-    return Refusal(502, message, "policy", "no_candidate", x_should_retry="false")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from prm.config import MAY_CHANGE
-from prm.engines import Completion, EndpointConfig, EngineConfig, Request, missing
+from prm.engines import TOO_LONG, Completion, EndpointConfig, EngineConfig, Request, missing
 from prm.errors import ConfigError, EngineError
 from prm.serve.schemas import Refusal
 
@@ -131,6 +132,29 @@ class Policy:
         if self._line is None or self._line[0] is not loop:  # a server has one loop, tests many
             self._line = loop, self._engine.line()
         return await self._engine.generate_on(self._line[1], requests)
+
+
+def nothing_to_choose(
+    reasons: Sequence[str], told: Sequence[str], noun: str, *, where: str
+) -> Refusal:
+    """Why nothing that the policy wrote can be chosen; asking again would cost as much.
+
+    Args:
+        reasons: how each ended, as engines say it.
+        told: the same in words.
+        noun: what they are.
+        where: the field that holds what the policy was asked.
+    """
+    from prm.engines.openai import UNSAFE  # its library is there, as a policy is
+
+    if set(reasons) == {TOO_LONG}:
+        return Refusal(422, f"{told[0]}; send less", where, "too_large")
+    if set(reasons) == {UNSAFE}:
+        message = "a text spells a special token of language models, so it was not sent; reword it"
+        return Refusal(422, message, where, "unsafe_text")
+    counts = ", ".join(f"{count} × {words}" for words, count in Counter(told).most_common(5))
+    message = f"none of {len(told)} {noun} can be chosen: {counts}"
+    return Refusal(502, message, "policy", "no_candidate", x_should_retry="false")
 
 
 def _told(error: EngineError) -> str:
