@@ -100,10 +100,10 @@ def make_items(count: int, seed: int) -> Iterator[Item]:
 
 
 @contextlib.contextmanager
-def serving(model: Path, threads: int, batch_tokens: int) -> Iterator[tuple[str, int]]:
+def serving(model: Path, threads: int, batch_tokens: int | None) -> Iterator[tuple[str, int]]:
     """A server, as its address and its process."""
     command = [sys.executable, "-m", "prm", "serve", f"scorer.model={model}", "port=0"]
-    command += ["scorer.device=cpu", f"scorer.batch_tokens={batch_tokens}"]
+    command += ["scorer.device=cpu", f"scorer.batch_tokens={batch_tokens or 'null'}"]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     process = subprocess.Popen(
         command,
@@ -289,7 +289,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1, help="of the scorer, on each side")
-    parser.add_argument("--batch-tokens", type=int, default=4096)
+    parser.add_argument("--batch-tokens", type=int, help="of one forward; else the scorer's own")
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
     print(json.dumps(measure(parser.parse_args())))
