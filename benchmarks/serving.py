@@ -1,7 +1,7 @@
 """The server beside the scorer that it runs: what HTTP, batching and 64 clients cost, and whether
 every score is the right one.
 
-    python benchmarks/serving.py [--items 10000] [--clients 64] [--threads 1]
+    python benchmarks/serving.py [--items 10000] [--clients 64] [--threads 1] [--backend vllm]
 
 A reward model with random weights is made here, and `prm serve` runs it as a process of its own.
 So many clients send solutions of unlike lengths, one a request, each its next as soon as it has an
@@ -100,11 +100,12 @@ def make_items(count: int, seed: int) -> Iterator[Item]:
 
 
 @contextlib.contextmanager
-def serving(model: Path, threads: int, batch_tokens: int | None) -> Iterator[tuple[str, int]]:
+def serving(model: Path, chosen: argparse.Namespace) -> Iterator[tuple[str, int]]:
     """A server, as its address and its process."""
     command = [sys.executable, "-m", "prm", "serve", f"scorer.model={model}", "port=0"]
-    command += ["scorer.device=cpu", f"scorer.batch_tokens={batch_tokens or 'null'}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    command += [f"scorer.backend={chosen.backend}", f"scorer.device={device(chosen)}"]
+    command += [f"scorer.batch_tokens={chosen.batch_tokens or 'null'}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(chosen.threads)}
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -121,6 +122,11 @@ def serving(model: Path, threads: int, batch_tokens: int | None) -> Iterator[tup
         process.terminate()
         process.wait(90)
         process.stdout.close()
+
+
+def device(chosen: argparse.Namespace) -> str:
+    """Where the model runs; vLLM takes the machine's."""
+    return "cpu" if chosen.backend == "transformers" else "auto"
 
 
 async def send(url: str, items: list[Item], clients: int) -> tuple[float, list[Any], list[float]]:
@@ -175,9 +181,14 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         model = Path(temporary) / "model"
         make_model(model, chosen.hidden, chosen.layers)
-        config = ScorerConfig(str(model), device="cpu", batch_tokens=chosen.batch_tokens)
+        config = ScorerConfig(
+            str(model),
+            backend=chosen.backend,
+            device=device(chosen),
+            batch_tokens=chosen.batch_tokens,
+        )
         scorer = load(config)
-        with serving(model, chosen.threads, chosen.batch_tokens) as (url, process):
+        with serving(model, chosen) as (url, process):
             asyncio.run(send(url, list(make_items(WARM, 1)), chosen.clients))
             offline(scorer, list(make_items(WARM, 1)))
             found = both_sides(chosen, scorer, url, process)
@@ -231,7 +242,8 @@ def both_sides(chosen: argparse.Namespace, scorer: Any, url: str, process: int) 
         "offline_seconds": round(alone, 2),
         "served_seconds": round(served, 2),
         "ratio": round(alone / served, 3),
-        "cpu_ratio": round(own / theirs, 3),
+        # vLLM computes in processes of its own, on either side.
+        "cpu_ratio": round(own / theirs, 3) if chosen.backend == "transformers" else None,
         "items_per_second": round(len(items) / served, 1),
         "p50_ms": round(1000 * cuts[49]),
         "p95_ms": round(1000 * cuts[94]),
@@ -289,6 +301,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1, help="of the scorer, on each side")
+    parser.add_argument("--backend", choices=["transformers", "vllm"], default="transformers")
     parser.add_argument("--batch-tokens", type=int, help="of one forward; else the scorer's own")
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)

@@ -7,6 +7,7 @@ import json
 import math
 import random
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,15 @@ def test_on_a_cpu_a_batch_is_one_row_without_padding(scorer, solutions):
     assert len(read) < len(solutions) / 4
     # Outside of it the model takes padded batches as ever.
     assert scorer.backbone.config._attn_implementation == "sdpa"
+
+
+def test_threads_that_share_a_scorer_get_the_same_scores(scorer, solutions):
+    expected = [one.scores for one in scorer.score_each(solutions)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: scorer.score_each(solutions), range(12)))
+    for results in found:
+        for one, scores in zip(results, expected, strict=True):
+            assert one.scores == pytest.approx(scores, abs=1e-6)
 
 
 def changed(model: Path, folder: Path, **keys) -> Path:

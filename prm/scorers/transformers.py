@@ -11,6 +11,7 @@ longest: on a GPU attention solution by solution would be many small kernels.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -86,6 +87,8 @@ class TransformersScorer:
         )
         self.batching = self._batching(config)
         self.tokens = 0
+        # A thread that leaves `packed` would take it from others amid their layers.
+        self._one_at_a_time = threading.Lock()
         pad = self.backbone.config.pad_token_id
         self._pad_id = 0 if pad is None else int(pad)
 
@@ -156,7 +159,7 @@ class TransformersScorer:
     def _packed_states(self, group: Sequence[Rendered]) -> torch.Tensor:
         ids = torch.tensor([[token for item in group for token in item.input_ids]])
         places = torch.cat([torch.arange(len(item.input_ids)) for item in group])[None]
-        with packed(self.backbone):
+        with self._one_at_a_time, packed(self.backbone):
             hidden: torch.Tensor = self.backbone(
                 input_ids=ids, position_ids=places, use_cache=False
             ).last_hidden_state
