@@ -89,7 +89,7 @@ def measure(lab: Lab) -> Figure:
             f"Candidates are of {lab.world.chooser} at temperature {TEMPERATURE:g}. Accuracies are "
             f"expectations over all ways to draw N of the {most} candidates of a problem; of "
             "majorities, where those are too many, over 2,000 seeded draws.",
-            f"{missing:,} candidates did not come to an end or could not be scored: they stay "
+            f"Candidates that did not come to an end or could not be scored ({missing:,}) stay "
             "among those drawn, no reward model chooses them, and those that did not come to an "
             "end are wrong and have no vote.",
             "Both reward models learn from the same labels of the judge, verified; the ORM from "
