@@ -31,6 +31,7 @@ KERNEL = {
 }
 HEAVY = {"torch", "vllm", "transformers", "trl", "deepspeed", "accelerate", "peft", "datasets"}
 FLOORS = {
+    "prm.attention": 0,
     "verify": 1,
     "prm.score": 1,
     "prm.scorers": 1,
@@ -87,7 +88,7 @@ def imported(module: str, *, everywhere: bool = False) -> set[str]:
 
 
 def floor(module: str) -> int | None:
-    """The floor of one of our modules; the kernel and each engine's file are 0."""
+    """The floor of one of our modules; that of the kernel and each engine's file is 0."""
     if module in KERNEL or module.startswith("prm.engines."):
         return 0
     return next(
