@@ -441,7 +441,7 @@ def test_openapi_shows_requests_and_errors() -> None:
     assert set(api["paths"]) == {
         *("/health", "/ready", "/metrics"),
         *("/v1/prm/score", "/v1/rerank", "/v2/rerank", "/get_reward"),
-        *("/v1/chat/completions", "/v1/prm/search"),
+        *("/v1/chat/completions", "/v1/prm/search", "/v1/models", "/v1/models/{name}"),
     }
     answers = api["paths"]["/v1/rerank"]["post"]["responses"]
     schema = answers["422"]["content"]["application/json"]["schema"]
