@@ -242,6 +242,17 @@ def moving_rotary(config: Any) -> str | None:
     return min({"dynamic", "longrope"} & {rope.get("rope_type") for rope in ropes}, default=None)
 
 
+def keeps_plain_cache(model: Any) -> bool:
+    """Whether a model keeps the keys and values of all that it read, and nothing else."""
+    from transformers.cache_utils import DynamicLayer
+
+    with torch.inference_mode():
+        ids = torch.zeros((1, 1), dtype=torch.long, device=model.device)
+        cache = getattr(model(input_ids=ids, use_cache=True), "past_key_values", None)
+    layers = getattr(cache, "layers", None) or [None]
+    return all(type(layer) is DynamicLayer for layer in layers)
+
+
 def _too_long(longest: int, window: int) -> str:
     return (
         f"packing: a solution of {longest} tokens exceeds the model's sliding window of {window}; "

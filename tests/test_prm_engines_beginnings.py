@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -227,7 +228,14 @@ def test_models_without_a_plain_cache_read_everything(config: Any, expected: boo
     assert usable(AutoModelForCausalLM.from_config(config).eval()) is expected
 
 
-def test_a_model_that_cannot_reuse_writes_all_the_same(causal_lm: Path) -> None:
-    engine = load(causal_lm, reuse=False)
-    ((answer,),) = engine.generate([replace(ask(), n=1)])
-    assert answer.cached_tokens == 0
+def test_a_model_that_cannot_reuse_writes_all_the_same(causal_lm: Path, tmp_path: Path) -> None:
+    shutil.copytree(causal_lm, tmp_path / "model")
+    config = json.loads((causal_lm / "config.json").read_text())
+    sliding = ["sliding_attention"] * config["num_hidden_layers"]
+    config |= {"use_sliding_window": True, "sliding_window": 16, "layer_types": sliding}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    engine = load(tmp_path / "model")
+    assert engine._beginnings is None
+    found = [engine.generate([ask(n=count)])[0] for count in (2, 1)]
+    assert told([found[0][:1]]) == told([found[1]])
+    assert {answer.cached_tokens for own in found for answer in own} == {0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path as Folder
 from typing import Any
 
@@ -112,12 +113,10 @@ def whole(scorer: TransformersScorer, batch: list[Draft]) -> list[tuple[float, .
     return [scorer.score_each([item])[0].scores for item in batch]
 
 
-def grown(
-    scorer: TransformersScorer, seed: int, rounds: int = 4, batch_tokens: int = 4096
-) -> tuple[float, int, int]:
+def grown(scorer: TransformersScorer, seed: int, rounds: int = 4) -> tuple[float, int, int]:
     """Grow trees at random; the greatest error, and the tokens computed and of whole passes."""
     drawing = random.Random(seed)
-    reusing = PrefixScorer(scorer, batch_tokens)
+    reusing = PrefixScorer(scorer)
     live: list[tuple[str, tuple[str, ...]]] = [(problem, ()) for problem in PROBLEMS]
     error, computed, rescored = 0.0, 0, 0
     for _ in range(rounds):
@@ -158,10 +157,14 @@ def test_scores_are_those_of_whole_passes(scorer: TransformersScorer) -> None:
     assert computed < 0.7 * rescored
 
 
-def test_batches_inside_change_nothing(scorer: TransformersScorer) -> None:
-    error, computed, _ = grown(scorer, 7, rounds=2, batch_tokens=1)
+def test_batches_inside_change_nothing(
+    scorer: TransformersScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = grown(scorer, 7, rounds=2)[1]
+    monkeypatch.setattr(scorer, "batching", replace(scorer.batching, tokens=1))
+    error, computed, _ = grown(scorer, 7, rounds=2)
     assert error <= TOLERANCE
-    assert computed == grown(scorer, 7, rounds=2)[1]
+    assert computed == together
 
 
 @pytest.fixture(scope="module")

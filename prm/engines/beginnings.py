@@ -8,16 +8,16 @@ what a search costs does not depend on which one ran before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from transformers import DynamicCache, StaticCache
-from transformers.cache_utils import DynamicLayer
+from transformers import DynamicCache
 
-from prm.attention import moving_rotary
+from prm.attention import keeps_plain_cache, moving_rotary
 
+T = TypeVar("T")
 Layers = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of one sequence, `[heads, tokens, size]`, of each of the model's layers."""
 
@@ -70,7 +70,9 @@ class Beginnings:
                 read[group, ids] = known
             else:
                 todo.append(known)
-        for batch in _batches(todo, self._most):
+        # Those with as much to read together.
+        todo.sort(key=lambda one: (one.found - len(one.ids), -len(one.ids)))
+        for batch in batches(todo, lambda one: len(one.ids), self._most):
             read |= {(one.group, tuple(one.ids.tolist())): one for one in self._run(batch)}
         return [read[one] for one in asked]
 
@@ -116,7 +118,7 @@ class Beginnings:
                 input_ids=ids[:, start:].to(device),
                 attention_mask=mask.to(device),
                 position_ids=places[:, start:].to(device),
-                past_key_values=stacked([one.layers for one in batch], gaps, start),
+                past_key_values=filled(DynamicCache(), [one.layers for one in batch], gaps, start),
                 use_cache=True,
                 logits_to_keep=1,
             )
@@ -130,30 +132,23 @@ def usable(model: Any) -> bool:
     config = model.config.get_text_config()
     if moving_rotary(config) is not None or config.is_encoder_decoder:
         return False
-    with torch.inference_mode():
-        ids = torch.zeros((1, 1), dtype=torch.long, device=model.device)
-        cache = getattr(model(input_ids=ids, use_cache=True), "past_key_values", None)
-    layers = getattr(cache, "layers", None) or [None]
-    return all(type(layer) is DynamicLayer for layer in layers)
+    return keeps_plain_cache(model)
 
 
-def stacked(
-    rows: Sequence[Layers], gaps: Sequence[int], width: int, fixed: tuple[Any, int] | None = None
-) -> Any:
-    """A cache of the first columns of several rows.
+def filled(cache: Any, rows: Sequence[Layers], gaps: Sequence[int], width: int) -> Any:
+    """Fill the first columns of an empty cache.
 
     Args:
-        rows: what each holds; more than there is room for is left out, nothing is zero.
-        gaps: columns before each that hold padding.
-        width: columns.
-        fixed: the model's configuration and the columns of a cache that does not grow.
+        cache: of transformers.
+        rows: what each holds; what goes beyond the columns is left out.
+        gaps: columns before each that hold padding; they are zero.
+        width: columns; 0 leaves the cache empty.
 
     Returns:
-        transformers' cache; None without columns.
+        the cache.
     """
     if width == 0:
-        return None
-    cache: Any = DynamicCache() if fixed is None else StaticCache(fixed[0], max_cache_len=fixed[1])
+        return cache
     like = next(row for row in rows if row)
     for layer, (keys, values) in enumerate(like):
         padded = []
@@ -182,15 +177,15 @@ def _same(one: torch.Tensor, other: torch.Tensor) -> int:
     return int(differ[0]) if len(differ) else length
 
 
-def _batches(todo: Sequence[Beginning], most: int) -> Iterator[list[Beginning]]:
-    """Those with as much to read together; what a batch holds is padded to its longest."""
-    batch: list[Beginning] = []
+def batches(items: Iterable[T], width: Callable[[T], int], most: int) -> Iterator[list[T]]:
+    """Cut items into batches of up to `most` tokens, each padded to its widest item."""
+    batch: list[T] = []
     widest = 0
-    for one in sorted(todo, key=lambda one: (one.found - len(one.ids), -len(one.ids))):
-        widest = max(widest, len(one.ids))
+    for item in items:
+        widest = max(widest, width(item))
         if batch and (len(batch) + 1) * widest > most:
             yield batch
-            batch, widest = [], len(one.ids)
-        batch.append(one)
+            batch, widest = [], width(item)
+        batch.append(item)
     if batch:
         yield batch

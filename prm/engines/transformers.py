@@ -15,15 +15,17 @@ from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    DynamicCache,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
+    StaticCache,
     StoppingCriteria,
     StoppingCriteriaList,
 )
 
 from prm.engines.base import TOO_LONG, Completion, EngineConfig, Request, Token
-from prm.engines.beginnings import Beginnings, rows_of, stacked, usable
+from prm.engines.beginnings import Beginnings, batches, filled, rows_of, usable
 from prm.engines.chat import ChatEncoder
 from prm.errors import CheckpointError, EngineError
 
@@ -186,7 +188,7 @@ class TransformersEngine:
         mask = [[0] * gap + [1] * (width - gap) for gap in gaps]
         with torch.inference_mode():
             try:
-                read = self._read(rows, gaps, width, beginnings)
+                cache = None if beginnings is None else self._read(rows, gaps, beginnings)
                 output = self._model.generate(
                     torch.tensor(ids, device=device),
                     attention_mask=torch.tensor(mask, device=device),
@@ -195,11 +197,13 @@ class TransformersEngine:
                         max_new_tokens=max(row.limit for row in rows),
                         eos_token_id=self._ends or None,
                         pad_token_id=self._pad,
-                        cache_implementation=None if read else self._cache(width, rows),
+                        cache_implementation=(
+                            "static" if cache is None and self._fixed(rows) is not None else None
+                        ),
                         disable_compile=True,
                         return_dict_in_generate=True,
                     ),
-                    **read,
+                    past_key_values=cache,
                     logits_processor=LogitsProcessorList([_Choose(rows)]),
                     stopping_criteria=StoppingCriteriaList(
                         [_Finish(rows, self._tokenizer, self._ends)]
@@ -218,31 +222,28 @@ class TransformersEngine:
                     layers = rows_of(output.past_key_values, place, gap, gap + len(own))
                     beginnings.keep(row.request.group, own, layers)
 
-    def _read(
-        self,
-        rows: Sequence[_Row],
-        gaps: Sequence[int],
-        width: int,
-        beginnings: Beginnings | None,
-    ) -> dict[str, Any]:
-        """Read all but the last token of the prompts; what `generate` goes on from."""
-        if beginnings is None:
-            return {}
+    def _read(self, rows: Sequence[_Row], gaps: Sequence[int], beginnings: Beginnings) -> Any:
+        """Read all but the last token of the prompts; the cache from which `generate` goes on."""
         read = beginnings.read([(row.request.group, row.prompt[:-1]) for row in rows])
         for row, one in zip(rows, read, strict=True):
             row.found = one.found
-        whole = width + max(row.limit for row in rows)
-        fixed = (self._model.config, whole) if self._cache(width, rows) else None
-        layers = [one.layers for one in read]
-        return {"past_key_values": stacked(layers, gaps, width - 1, fixed)}
+        columns = self._fixed(rows)
+        cache: Any = (
+            DynamicCache()
+            if columns is None
+            else StaticCache(self._model.config, max_cache_len=columns)
+        )
+        width = max(len(row.prompt) for row in rows)
+        return filled(cache, [one.layers for one in read], gaps, width - 1)
 
-    def _cache(self, width: int, rows: Sequence[_Row]) -> str | None:
-        """A cache of fixed size where that is small: a growing one is copied at every token.
+    def _fixed(self, rows: Sequence[_Row]) -> int | None:
+        """Columns of a cache of fixed size, where they are few; else None, for one that grows.
 
-        Of a large one most would stay empty, and attention would still go over it.
+        One that grows is copied at every token. Of one with many columns most would stay empty, and
+        attention would still go over it.
         """
-        whole = width + max(row.limit for row in rows)
-        return "static" if self._model._can_compile_fullgraph and whole <= FIXED_CACHE else None
+        whole = max(len(row.prompt) for row in rows) + max(row.limit for row in rows)
+        return whole if self._model._can_compile_fullgraph and whole <= FIXED_CACHE else None
 
     def _matcher(self, regex: str | None) -> Any:
         if regex is None:
@@ -357,16 +358,8 @@ class _Finish(StoppingCriteria):
 
 def _batches(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
     """Rows of like length together, the longest first, so that a lack of memory shows early."""
-    batch: list[_Row] = []
-    widest = 0
-    for row in sorted(rows, key=lambda row: -len(row.prompt) - row.limit):
-        widest = max(widest, len(row.prompt) + row.limit)
-        if batch and (len(batch) + 1) * widest > BATCH_TOKENS:
-            yield batch
-            batch, widest = [], len(row.prompt) + row.limit
-        batch.append(row)
-    if batch:
-        yield batch
+    ordered = sorted(rows, key=lambda row: -len(row.prompt) - row.limit)
+    return batches(ordered, lambda row: len(row.prompt) + row.limit, BATCH_TOKENS)
 
 
 def _end_tokens(tokenizer: Any, generation: Any) -> list[int]:

@@ -22,8 +22,8 @@ ReferenceChoice = Literal["declared", "worked", "answer", "none"]
 GPU_TOKENS = 16384
 
 CPU_TOKENS = 2048
-"""Activations of more leave the caches: of 16,384 tokens, models of 20 million weights read 20 to
-30 % fewer a second, and from 1,024 to 4,096 as many."""
+"""Activations of more leave the caches: of 16,384 tokens at a time, models of 20 million weights
+read 13 to 32 % fewer a second than of 4,096, and of 1,024 about as many."""
 
 SELF_BATCHING = 8
 """How many forwards' worth of tokens an engine is handed at a time that batches by itself: enough
@@ -124,7 +124,7 @@ class ScorerConfig:
         dtype: a torch dtype's name; `auto` keeps that of the weights.
         batch_tokens: the most tokens, padding included, of one forward, from 1; a solution
             longer than that is a batch of its own. Null: 16384, and 2048 on a CPU, whose caches
-            hold no more. An engine that batches by itself is handed eight times as many.
+            hold no more. The server hands an engine that batches by itself eight times as many.
         max_length: the most tokens of a solution; null: as many as the checkpoint was made for.
         reference: what the model is told of the reference; `declared` as in training.
         base: the model that a family of two (a policy and what it started from) is held against.

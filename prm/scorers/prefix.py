@@ -17,15 +17,16 @@ the padding is masked.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeGuard
 
 import torch
 
+from prm.attention import keeps_plain_cache
 from prm.errors import CheckpointError, RecordError
 from prm.records import Failure, Solution, StepScores
 from prm.render import Branched, Rendered
-from prm.scorers.base import Batching, ModelScorer, reference_text, result, token_batches
+from prm.scorers.base import ModelScorer, reference_text, result, token_batches
 from prm.scorers.transformers import TransformersScorer, pad_batch
 from prm.scorers.tree import require_exact
 
@@ -109,13 +110,7 @@ def can_reuse(scorer: ModelScorer) -> TypeGuard[TransformersScorer]:
         require_exact(scorer.backbone)
     except CheckpointError:
         return False
-    from transformers.cache_utils import DynamicLayer
-
-    with torch.inference_mode():
-        ids = torch.zeros((1, 1), dtype=torch.long, device=scorer.backbone.device)
-        cache = getattr(scorer.backbone(input_ids=ids, use_cache=True), "past_key_values", None)
-    layers = getattr(cache, "layers", None) or [None]
-    return all(type(layer) is DynamicLayer for layer in layers)
+    return keeps_plain_cache(scorer.backbone)
 
 
 class PrefixScorer:
@@ -123,13 +118,12 @@ class PrefixScorer:
 
     Args:
         scorer: one that `can_reuse` lets pass.
-        batch_tokens: see `ScorerConfig`; None: as many as the scorer takes.
     """
 
-    def __init__(self, scorer: TransformersScorer, batch_tokens: int | None = None) -> None:
+    def __init__(self, scorer: TransformersScorer) -> None:
         self._scorer = scorer
         # What was read before lies beside, and that is padded.
-        self._batching = Batching(batch_tokens or scorer.batching.tokens, pads=True)
+        self._batching = replace(scorer.batching, pads=True)
         self._known: dict[Key, _Segment] = {}
 
     def score(self, batch: Sequence[Solution], grows: Sequence[bool]) -> list[Scored]:

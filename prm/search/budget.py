@@ -18,9 +18,10 @@ class Budget:
 
     Attributes:
         prompt: of what the policy read, prefills included; once a request, whatever its number of
-            samples.
-        cached: those of `prompt` that the engine told it had in its cache, be it from an earlier
-            search of the same problem.
+            samples. Of a model without a plain cache (sliding windows, layers with a state) the
+            transformers engine reads it anew for each, and spends more.
+        cached: those of `prompt` that the engine told it had in its cache; vLLM and servers be it
+            from an earlier search of the same problem.
         written: by the policy, those that ended a text included.
         read: computed by the reward model; what vLLM had in its cache is left out, likewise.
         whole: what the reward model would have computed, had it read every prefix from its start.

@@ -99,8 +99,9 @@ class Batcher:
 
         def work() -> None:
             try:
-                self._scorer = load()
-                self._waiting.batching = getattr(self._scorer, "batching", UNKNOWN)
+                scorer = load()
+                self._waiting.batching = getattr(scorer, "batching", UNKNOWN)
+                self._scorer = scorer
             except BaseException as error:  # noqa: BLE001 - handed to whoever runs the server
                 self._die(error)
             else:

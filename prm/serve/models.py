@@ -11,8 +11,6 @@ from pydantic import BaseModel
 from prm.serve.desk import Desk
 from prm.serve.schemas import REFUSALS, ErrorResponse, Refusal
 
-OWNER = "aurora-prm"
-
 
 class Model(BaseModel):
     """A model that requests may name.
@@ -25,7 +23,7 @@ class Model(BaseModel):
     id: str
     object: Literal["model"] = "model"
     created: int
-    owned_by: str = OWNER
+    owned_by: str = "aurora-prm"
     role: Literal["policy", "scorer"]
 
 
