@@ -67,12 +67,8 @@ def told(answers: Any) -> list[list[tuple[str, str | None, int, int]]]:
     ]
 
 
-@pytest.mark.parametrize("fixed", [0, 1024])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_steps_grow_as_they_grew(
-    reusing: Any, plain: Any, temperature: float, fixed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(library, "FIXED_CACHE", fixed)
+def test_steps_grow_as_they_grew(reusing: Any, plain: Any, temperature: float) -> None:
     count = 3 if temperature else 1
     texts = ["Add 2 and 3.", "What is 7 times 8, when all is said and done? Count.", "x"]
     live = [(text, "") for text in texts]
@@ -122,6 +118,18 @@ def test_a_prompt_is_read_once_for_all_its_samples(causal_lm: Path, plain: Any) 
     assert read[0] == own[0].prompt_tokens - 1
     assert read[1:] == [6] * max(answer.completion_tokens for answer in own)
     assert {answer.cached_tokens for answer in own} == {0}
+
+
+def test_new_prompts_are_read_without_padding(causal_lm: Path, plain: Any) -> None:
+    reusing = load(causal_lm)
+    texts = ["Short.", "Rather long, as prompts go. " * 9, "Short."]
+    requests = [ask(text=text, temperature=0.0, continues=False) for text in texts]
+    with counted(reusing) as read:
+        found = reusing.generate(requests)
+    assert told(found) == told(plain.generate(requests))
+    short, long, _ = (own[0].prompt_tokens for own in found)
+    assert read[0] == short - 1 + long - 1  # the third is the first
+    assert set(read[1:]) == {3}
 
 
 def test_what_nobody_goes_on_from_is_not_kept(causal_lm: Path) -> None:

@@ -4,6 +4,9 @@ Keys and values depend on a token and on what precedes it alone. Those of the pr
 computed once, whatever the number of answers that each is to get; those of answers from which a
 later request may go on are kept, and found again by their tokens, by requests of the same group: so
 what a search costs does not depend on which one ran before it.
+
+On a CPU, prompts that are new are read as packed rows, where the model can be shown to keep them
+apart: without padding, without a mask, and few enough at a time for the processor's caches.
 """
 
 from __future__ import annotations
@@ -13,13 +16,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from transformers import DynamicCache
 
-from prm.attention import keeps_plain_cache, moving_rotary
+from prm.attention import keeps_plain_cache, moving_rotary, packed, packs
+from prm.engines.room import Layers, filled, roomy, rows_of
 
 T = TypeVar("T")
-Layers = list[tuple[torch.Tensor, torch.Tensor]]
-"""Keys and values of one sequence, `[heads, tokens, size]`, of each of the model's layers."""
+
+PACKED_TOKENS = 2048
+"""Tokens of a packed row on a CPU, whose caches hold the activations of no more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +51,13 @@ class Beginnings:
         pad: any token's id.
         most: tokens of what is kept, and of what is read at a time; what was of no use for longest
             is forgotten first.
+
+    Attributes:
+        packs: whether new sequences are read as packed rows.
     """
 
     def __init__(self, model: Any, pad: int, most: int) -> None:
+        self.packs: bool = model.device.type == "cpu" and packs(model, 1)
         self._model = model
         self._pad = pad
         self._most = most
@@ -72,8 +80,12 @@ class Beginnings:
                 todo.append(known)
         # Those with as much to read together.
         todo.sort(key=lambda one: (one.found - len(one.ids), -len(one.ids)))
-        for batch in batches(todo, lambda one: len(one.ids), self._most):
-            read |= {(one.group, tuple(one.ids.tolist())): one for one in self._run(batch)}
+        alone = [one for one in todo if self.packs and not one.found]
+        for row in batches(alone, lambda one: len(one.ids), PACKED_TOKENS):
+            read |= {_key(one): one for one in self._run_packed(row)}
+        rest = [one for one in todo if not (self.packs and not one.found)]
+        for batch in batches(rest, lambda one: len(one.ids), self._most):
+            read |= {_key(one): one for one in self._run(batch)}
         return [read[one] for one in asked]
 
     def keep(self, group: str, ids: Sequence[int], layers: Layers) -> None:
@@ -101,6 +113,22 @@ class Beginnings:
         layers = [(keys[:, :found], values[:, :found]) for keys, values in best.layers]
         return Beginning(ids, layers, group, found)
 
+    def _run_packed(self, row: Sequence[Beginning]) -> Iterator[Beginning]:
+        lengths = [len(one.ids) for one in row]
+        with torch.inference_mode(), packed(self._model):
+            output = self._model(
+                input_ids=torch.cat([one.ids for one in row])[None],
+                position_ids=torch.cat([torch.arange(length) for length in lengths])[None],
+                past_key_values=roomy(sum(lengths)),
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        end = 0
+        for one, length in zip(row, lengths, strict=True):
+            start, end = end, end + length
+            layers = rows_of(output.past_key_values, 0, start, end)
+            yield Beginning(one.ids, layers, one.group)
+
     def _run(self, batch: Sequence[Beginning]) -> Iterator[Beginning]:
         width = max(len(one.ids) for one in batch)
         gaps = [width - len(one.ids) for one in batch]
@@ -118,7 +146,7 @@ class Beginnings:
                 input_ids=ids[:, start:].to(device),
                 attention_mask=mask.to(device),
                 position_ids=places[:, start:].to(device),
-                past_key_values=filled(DynamicCache(), [one.layers for one in batch], gaps, start),
+                past_key_values=filled(roomy(width), [one.layers for one in batch], gaps, start),
                 use_cache=True,
                 logits_to_keep=1,
             )
@@ -135,39 +163,8 @@ def usable(model: Any) -> bool:
     return keeps_plain_cache(model)
 
 
-def filled(cache: Any, rows: Sequence[Layers], gaps: Sequence[int], width: int) -> Any:
-    """Fill the first columns of an empty cache.
-
-    Args:
-        cache: of transformers.
-        rows: what each holds; what goes beyond the columns is left out.
-        gaps: columns before each that hold padding; they are zero.
-        width: columns; 0 leaves the cache empty.
-
-    Returns:
-        the cache.
-    """
-    if width == 0:
-        return cache
-    like = next(row for row in rows if row)
-    for layer, (keys, values) in enumerate(like):
-        padded = []
-        for side, tensor in enumerate((keys, values)):
-            heads, _, size = tensor.shape
-            whole = tensor.new_zeros((len(rows), heads, width, size))
-            for place, (row, gap) in enumerate(zip(rows, gaps, strict=True)):
-                if row and gap < width:
-                    whole[place, :, gap:] = row[layer][side][:, : width - gap]
-            padded.append(whole)
-        cache.update(padded[0], padded[1], layer)
-    return cache
-
-
-def rows_of(cache: Any, row: int, start: int, end: int) -> Layers:
-    """Columns of one row of a cache."""
-    return [
-        (layer.keys[row, :, start:end], layer.values[row, :, start:end]) for layer in cache.layers
-    ]
+def _key(one: Beginning) -> tuple[str, tuple[int, ...]]:
+    return one.group, tuple(one.ids.tolist())
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> int:

@@ -7,6 +7,7 @@ on its neighbours only through float rounding.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,27 +16,23 @@ from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    DynamicCache,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
-    StaticCache,
     StoppingCriteria,
     StoppingCriteriaList,
 )
 
 from prm.engines.base import TOO_LONG, Completion, EngineConfig, Request, Token
-from prm.engines.beginnings import Beginnings, batches, filled, rows_of, usable
+from prm.engines.beginnings import Beginnings, batches, usable
 from prm.engines.chat import ChatEncoder
+from prm.engines.room import filled, roomy, rows_of
 from prm.errors import CheckpointError, EngineError
 
 _LOAD_ERRORS = (OSError, ValueError, TypeError, RuntimeError, KeyError, SafetensorError)
 
 BATCH_TOKENS = 32_768
 """The most tokens of a batch, prompts and answers together: some GB of KV cache for 7B."""
-
-FIXED_CACHE = 1024
-"""Tokens of a row, answer included, up to which its cache has a fixed size."""
 
 
 class _Row:
@@ -119,6 +116,8 @@ class TransformersEngine:
         self._compiler: Any = None
         self._pad = self._ends[0] if self._ends else 0
         self._beginnings = Beginnings(model, self._pad, BATCH_TOKENS) if usable(model) else None
+        # Rows are packed by a setting of the model, which other threads would find amid theirs.
+        self._one_at_a_time = threading.Lock()
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """See `Engine.generate`."""
@@ -126,14 +125,13 @@ class TransformersEngine:
         once: list[_Row] = []
         shared: list[_Row] = []
         for request, group in zip(requests, rows, strict=True):
-            reads = self._beginnings is not None and (request.n > 1 or request.continues)
-            (shared if reads and len(group[0].prompt) > 1 else once).extend(
-                row for row in group if row.finish_reason is None
-            )
-        for batch in _batches(once):
-            self._run(batch)
-        for batch in _batches(shared):
-            self._run(batch, self._beginnings)
+            reads = self._reads(request) and len(group[0].prompt) > 1
+            (shared if reads else once).extend(row for row in group if row.finish_reason is None)
+        with self._one_at_a_time:
+            for batch in _batches(once):
+                self._run(batch, read=False)
+            for batch in _batches(shared):
+                self._run(batch, read=True)
         return [
             [
                 Completion(
@@ -149,6 +147,11 @@ class TransformersEngine:
             ]
             for group in rows
         ]
+
+    def _reads(self, request: Request) -> bool:
+        """Whether its prompt is better read before its answers are begun."""
+        beginnings = self._beginnings
+        return beginnings is not None and (beginnings.packs or request.n > 1 or request.continues)
 
     def close(self) -> None:
         """Free the model's memory."""
@@ -178,7 +181,7 @@ class TransformersEngine:
             row.finish_reason = TOO_LONG if room < 1 else None
         return rows
 
-    def _run(self, rows: list[_Row], beginnings: Beginnings | None = None) -> None:
+    def _run(self, rows: list[_Row], *, read: bool) -> None:
         device = self._model.device
         for row in rows:
             row.start(device, self._matcher(row.request.regex))
@@ -188,7 +191,7 @@ class TransformersEngine:
         mask = [[0] * gap + [1] * (width - gap) for gap in gaps]
         with torch.inference_mode():
             try:
-                cache = None if beginnings is None else self._read(rows, gaps, beginnings)
+                cache = self._cache(rows, gaps, read=read)
                 output = self._model.generate(
                     torch.tensor(ids, device=device),
                     attention_mask=torch.tensor(mask, device=device),
@@ -197,9 +200,6 @@ class TransformersEngine:
                         max_new_tokens=max(row.limit for row in rows),
                         eos_token_id=self._ends or None,
                         pad_token_id=self._pad,
-                        cache_implementation=(
-                            "static" if cache is None and self._fixed(rows) is not None else None
-                        ),
                         disable_compile=True,
                         return_dict_in_generate=True,
                     ),
@@ -215,35 +215,31 @@ class TransformersEngine:
                     f"{max(len(row.prompt) + row.limit for row in rows)} tokens; lower "
                     "max_tokens or max_model_len, or use engine 'vllm'"
                 ) from error
-        if beginnings is not None:
+        if read and self._beginnings is not None:
             for place, (gap, row) in enumerate(zip(gaps, rows, strict=True)):
                 if row.request.continues and row.stopped_at:
                     own = [*row.prompt, *row.tokens[:-1]]  # the last was not read
                     layers = rows_of(output.past_key_values, place, gap, gap + len(own))
-                    beginnings.keep(row.request.group, own, layers)
+                    self._beginnings.keep(row.request.group, own, layers)
 
-    def _read(self, rows: Sequence[_Row], gaps: Sequence[int], beginnings: Beginnings) -> Any:
-        """Read all but the last token of the prompts; the cache from which `generate` goes on."""
-        read = beginnings.read([(row.request.group, row.prompt[:-1]) for row in rows])
-        for row, one in zip(rows, read, strict=True):
-            row.found = one.found
-        columns = self._fixed(rows)
-        cache: Any = (
-            DynamicCache()
-            if columns is None
-            else StaticCache(self._model.config, max_cache_len=columns)
-        )
-        width = max(len(row.prompt) for row in rows)
-        return filled(cache, [one.layers for one in read], gaps, width - 1)
+    def _cache(self, rows: Sequence[_Row], gaps: Sequence[int], *, read: bool) -> Any:
+        """What `generate` goes on from; None where the model has a cache of its own kind.
 
-    def _fixed(self, rows: Sequence[_Row]) -> int | None:
-        """Columns of a cache of fixed size, where they are few; else None, for one that grows.
-
-        One that grows is copied at every token. Of one with many columns most would stay empty, and
-        attention would still go over it.
+        Args:
+            rows: of the batch.
+            gaps: columns of padding before each.
+            read: read all but the last token of the prompts first.
         """
-        whole = max(len(row.prompt) for row in rows) + max(row.limit for row in rows)
-        return whole if self._model._can_compile_fullgraph and whole <= FIXED_CACHE else None
+        if self._beginnings is None:
+            return None
+        width = max(len(row.prompt) for row in rows)
+        cache = roomy(width + max(row.limit for row in rows))
+        if not read:
+            return cache
+        known = self._beginnings.read([(row.request.group, row.prompt[:-1]) for row in rows])
+        for row, one in zip(rows, known, strict=True):
+            row.found = one.found
+        return filled(cache, [one.layers for one in known], gaps, width - 1)
 
     def _matcher(self, regex: str | None) -> Any:
         if regex is None:
