@@ -22,6 +22,7 @@ from prm import config, engines
 from prm.engines import TOO_LONG, Completion, Engine, EngineConfig, Message, Request
 from prm.engines.chat import ChatEncoder
 from prm.engines.fake import ScriptedEngine
+from prm.engines.flow import asking
 from prm.errors import CheckpointError, ConfigError, EngineError
 
 TOKENIZER = tiny.make_tokenizer()
@@ -412,6 +413,46 @@ def test_a_dead_engine_is_one_error(vllm_engine: Engine, monkeypatch: pytest.Mon
     def die(*_: Any, **__: Any) -> None:
         raise EngineDeadError
 
-    monkeypatch.setattr(vllm_engine._llm, "generate", die)  # type: ignore[attr-defined]
+    monkeypatch.setattr(vllm_engine._core._engine, "step", die)  # type: ignore[attr-defined]
     with pytest.raises(EngineError, match="run the same command again to resume"):
         vllm_engine.generate([ask("a")])
+
+
+@pytest.mark.slow
+def test_a_request_joins_those_under_way(vllm_engine: Engine) -> None:
+    flow = vllm_engine.flow  # type: ignore[attr-defined]
+    long, short = ask("Count on and on.", max_tokens=120), ask("Once.", max_tokens=3)
+    alone = [vllm_engine.generate([one]) for one in (long, short)]
+    assert alone[0][0][0].completion_tokens == 120
+    first = flow.begin(asking(long))
+    for _ in range(10):
+        assert flow.advance() == []
+    second = flow.begin(asking(short))
+    order: list[int] = []
+    while len(order) < 2:
+        order += flow.advance()
+    assert order == [second, first]
+    found = [flow.collect(number) for number in (first, second)]
+    assert [own[0].text for own in found] == [own[0][0].text for own in alone]
+
+
+@pytest.mark.slow
+def test_a_request_that_is_dropped_is_broken_off(vllm_engine: Engine) -> None:
+    flow = vllm_engine.flow  # type: ignore[attr-defined]
+    core = vllm_engine._core  # type: ignore[attr-defined]
+    long = ask("Count on and on.", max_tokens=120, n=2, temperature=1.0, seed=3)
+    number = flow.begin(asking(long))
+    for _ in range(3):
+        assert flow.advance() == []
+    flow.drop(number)
+    assert not core._engine.has_unfinished_requests()
+    assert flow.advance() == []
+    (own,) = vllm_engine.generate([ask("Once.", max_tokens=3)])
+    assert own[0].completion_tokens == 3
+
+
+@pytest.mark.slow
+def test_what_vllm_refuses_is_an_answer_that_says_so(vllm_engine: Engine) -> None:
+    refused, answered = vllm_engine.generate([ask("a", regex="(("), ask("a", max_tokens=3)])
+    assert refused[0].finish_reason.startswith("vLLM refuses it: ")
+    assert answered[0].finish_reason in ("stop", "length")

@@ -30,6 +30,7 @@ from prm.config import identity
 from prm.engines import TOO_LONG, EndpointConfig, Engine, EngineConfig, Message, Request
 from prm.engines import endpoint as http
 from prm.engines.dialects import Portable
+from prm.engines.flow import asking
 from prm.errors import CheckpointError, ConfigError, EngineError
 
 JUDGE = Path(__file__).parents[1] / "examples" / "micro" / "models" / "judge"
@@ -403,6 +404,34 @@ def test_one_engine_answers_again_and_again(server: Server) -> None:
     assert asking.generate([ask()]) == first
     assert asking.generate([]) == []
     asking.close()
+
+
+def test_a_request_sets_out_while_others_are_under_way(server: Server) -> None:
+    server.plan = lambda number, body: Fault(delay=0.4 if number == 0 else 0.0)
+    flowing: Any = engine(server)
+    first = flowing.flow.begin(asking(ask("slow", n=2, temperature=1.0)))
+    assert flowing.flow.advance() == []
+    second = flowing.flow.begin(asking(ask("quick")))
+    order: list[int] = []
+    while len(order) < 2:
+        order += flowing.flow.advance()
+    assert order == [second, first]
+    assert [len(flowing.flow.collect(number)) for number in (first, second)] == [2, 1]
+    flowing.close()
+    assert flowing.generate([ask()])[0][0].text  # on connections of its own
+
+
+def test_a_dead_server_ends_what_flows() -> None:
+    flowing: Any = engines.load(
+        EngineConfig(
+            model="judge",
+            kind="openai",
+            endpoint=EndpointConfig(urls=["http://127.0.0.1:9/v1"], retries=1),
+        )
+    )
+    with pytest.raises(EngineError, match=r"127\.0\.0\.1:9"):
+        flowing.flow.run([asking(ask()), asking(ask())])
+    flowing.close()
 
 
 # Faults

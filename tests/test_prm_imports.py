@@ -28,6 +28,7 @@ KERNEL = {
     "prm.selection",
     "prm.engines",
     "prm.engines.base",
+    "prm.engines.flow",
 }
 HEAVY = {"torch", "vllm", "transformers", "trl", "deepspeed", "accelerate", "peft", "datasets"}
 FLOORS = {

@@ -321,7 +321,7 @@ def test_an_engine_of_its_own_process_that_dies(checkpoint: Callable[[str], Path
         [process] = set(multiprocessing.active_children()) - before
         with ThreadPoolExecutor(1) as thread:
             asked = thread.submit(scorer.score_each, LENGTHS * 500)
-            while not (asked.done() or scorer._llm.llm_engine.has_unfinished_requests()):
+            while not (asked.done() or scorer._core._engine.has_unfinished_requests()):
                 time.sleep(0.01)
             process.kill()
             with pytest.raises(EngineError, match="the engine died; run the same command again"):

@@ -350,6 +350,7 @@ trainer = Recording(
 trainer.train(resume_from_checkpoint=resume[0] if resume else None)
 with open(os.path.join(out, f"seen-{os.environ.get('RANK', 0)}.json"), "w") as file:
     json.dump([len(trainer.get_train_dataloader()), trainer.state.global_step, seen], file)
+trainer.accelerator.end_training()  # leaves the group, whose threads may abort a process that ends
 """
 
 

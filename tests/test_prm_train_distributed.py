@@ -119,6 +119,30 @@ def test_an_error_in_one_process_ends_both(tmp_path, data):
     assert mended.returncode == 0, mended.stderr[-3000:]
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_process_leaves_its_group_before_it_ends(tmp_path, data, seed):
+    program = tmp_path / "leaving.py"
+    program.write_text(
+        "import atexit, os, sys\n"
+        "from torch import distributed\n"
+        "from prm import cli\n"
+        "def tell():\n"  # registered first, so it is called last
+        "    print(f'in a group: {distributed.is_initialized()}', flush=True)\n"
+        "atexit.register(tell)\n"
+        "code = cli.main()\n"
+        "print(f'at its end: {distributed.is_initialized()}', flush=True)\n"
+        "sys.exit(code)\n"
+    )
+    launched = (str(program),)
+    first = launch(two(tmp_path / "two", data, trainer={"max_steps": 1}), program=launched)
+    if seed:  # refused
+        first = launch(two(tmp_path / "two", data, seed=seed), program=launched)
+    assert (first.returncode != 0) == bool(seed), first.stderr[-3000:]
+    for told in ("at its end: True", "in a group: False"):
+        # Of a refused launch, the first process to end may have the other one ended.
+        assert first.stdout.count(told) in ((1, 2) if seed else (2,)), first.stdout
+
+
 def zero(folder: Path, level: int, **keys) -> str:
     auto = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
     settings = dict.fromkeys((*auto, "gradient_clipping"), "auto")

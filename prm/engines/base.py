@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
 from prm.config import MAY_CHANGE
+from prm.engines.flow import Flow
 
 TOO_LONG = "too_long"
 """The finish reason of a request whose prompt does not fit the model's context."""
@@ -174,6 +175,16 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free the model's memory; the engine is of no use afterwards."""
         ...
+
+
+class FlowingEngine(Engine, Protocol):
+    """An engine that takes requests up while others are under way.
+
+    Attributes:
+        flow: runs courses of requests, for one thread.
+    """
+
+    flow: Flow[Request, list[Completion], Any]
 
 
 @dataclass

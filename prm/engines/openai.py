@@ -25,6 +25,8 @@ import httpx
 from prm.engines.base import TOO_LONG, Completion, EngineConfig, Request
 from prm.engines.dialects import Body, dialect
 from prm.engines.endpoint import Endpoint, Refused
+from prm.engines.errands import Errands
+from prm.engines.flow import Flow
 from prm.errors import EngineError
 
 T = TypeVar("T")
@@ -67,6 +69,9 @@ class OpenAIEngine:
         config: its `options` are fields of every request; null leaves out one that would be sent
             (`temperature: null` for models that take none).
 
+    Attributes:
+        flow: see `FlowingEngine`.
+
     Raises:
         EngineError: the options or the key cannot be used.
         CheckpointError: the tokenizer cannot be read or does not suit (see `ChatEncoder`).
@@ -83,9 +88,12 @@ class OpenAIEngine:
         self._concurrency = config.endpoint.concurrency
         self._endpoint = Endpoint(config.endpoint, config.model)
         self._dialect = dialect(config.endpoint)
+        self._flow_line: Line | None = None
+        self._errands: Errands[Request, list[Completion]] = Errands(self._one, self._hang_up)
+        self.flow: Flow[Request, list[Completion], Any] = Flow(self._errands)
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        """See `Engine.generate`."""
+        """See `Engine.generate`; on connections of its own, so from any thread."""
         return _run(self._generate(requests))
 
     def line(self) -> Line:
@@ -116,7 +124,20 @@ class OpenAIEngine:
         return [[task.result() for task in own] for own in tasks]
 
     def close(self) -> None:
-        """Nothing to free: each `generate` closes its connections."""
+        """Close the connections of `flow`; each `generate` closes its own."""
+        self._errands.close()
+
+    async def _one(self, request: Request) -> list[Completion]:
+        """Answer a request of `flow`, in its event loop."""
+        if self._flow_line is None:
+            self._flow_line = self.line()
+        (found,) = await self.generate_on(self._flow_line, [request])
+        return found
+
+    async def _hang_up(self) -> None:
+        if self._flow_line is not None:
+            await self._flow_line.client.aclose()
+            self._flow_line = None
 
     async def _generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
         line = self.line()

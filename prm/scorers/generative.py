@@ -1,7 +1,8 @@
 """Scores of generative families: critiques written by an engine, verdicts read from them.
 
 What a family asks and how it reads the answers stands in `prm.zoo`; here its courses meet an
-engine. The critiques of a whole batch go on side by side, each round of all in one call.
+engine: each goes on by itself where the engine takes requests at any time, and else those of a
+batch go on side by side, a round of all in one call.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from collections.abc import Sequence
 
 from prm import engines
 from prm.engines import TOO_LONG, Completion, Engine, EngineConfig, Request
+from prm.engines.flow import Flow
 from prm.records import Failure, Solution, StepScores
 from prm.scorers.base import (
     Batching,
+    Scored,
     ScorerConfig,
     forward_tokens,
     model_name,
@@ -22,7 +25,7 @@ from prm.scorers.base import (
     self_batching,
 )
 from prm.zoo import weights
-from prm.zoo.critique import Asking, together
+from prm.zoo.critique import Asking, Course, together
 from prm.zoo.entry import Threshold
 from prm.zoo.family import GenerativeFamily, ReferenceKind
 
@@ -37,6 +40,9 @@ class GenerativeScorer:
         config: see `ScorerConfig`.
         family: what the checkpoint is.
         engine: what runs it; None starts the one that the configuration names.
+
+    Attributes:
+        flow: see `FlowingScorer`; None where the engine answers a batch at a time.
 
     Raises:
         CheckpointError: the folder or id is no such checkpoint.
@@ -59,6 +65,8 @@ class GenerativeScorer:
         self._critique = family.critique
         self._config = config.critique
         self._engine = engines.load(engine_config(config)) if engine is None else engine
+        self.flow: Flow[Request, list[Completion], Scored] | None
+        self.flow = getattr(self._engine, "flow", None)
         self.batching = _batching(config)
 
     def score_each(self, batch: Sequence[Solution]) -> list[StepScores | Failure]:
@@ -67,26 +75,36 @@ class GenerativeScorer:
         Raises:
             EngineError: the engine died.
         """
-        course = together(
-            [
-                self._critique(solution.problem, solution.steps, self._asking(solution))
-                for solution in batch
-            ]
-        )
+        courses = map(self.course, batch)
+        if self.flow is not None:
+            return [found for found, _ in self.flow.run(courses)]
+        course = together([*courses])
         answers: list[list[Completion]] | None = None
         while True:
             try:
                 requests = next(course) if answers is None else course.send(answers)
             except StopIteration as end:
-                outcomes = end.value
+                return [found for found, _ in end.value]
+            answers = self._engine.generate(requests)
+
+    def course(self, solution: Solution) -> Course[Scored]:
+        """See `FlowingScorer.course`."""
+        critique = self._critique(solution.problem, solution.steps, self._asking(solution))
+        tokens = 0
+        answers: list[list[Completion]] | None = None
+        while True:
+            try:
+                requests = next(critique) if answers is None else critique.send(answers)
+            except StopIteration as end:
+                outcome = end.value
                 break
-            answers = self._ask(requests)
-        return [
-            Failure(id=solution.id, reason=outcome)
-            if isinstance(outcome, str)
-            else result(solution, self.name, outcome)
-            for solution, outcome in zip(batch, outcomes, strict=True)
-        ]
+            answers = yield requests
+            read = sum(map(_tokens, answers))
+            tokens += read
+            self.tokens += read
+        if isinstance(outcome, str):
+            return Failure(id=solution.id, reason=outcome), tokens
+        return result(solution, self.name, outcome), tokens
 
     def close(self) -> None:
         """See `ModelScorer.close`."""
@@ -100,14 +118,12 @@ class GenerativeScorer:
             max_tokens=self._config.max_tokens,
         )
 
-    def _ask(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        answers = self._engine.generate(requests)
-        for completions in answers:
-            if completions[0].finish_reason != TOO_LONG:
-                # The samples of one request share its prompt.
-                self.tokens += completions[0].prompt_tokens
-            self.tokens += sum(one.completion_tokens for one in completions)
-        return answers
+
+def _tokens(completions: Sequence[Completion]) -> int:
+    """How many were read and written for a request, whose samples share its prompt."""
+    first = completions[0]
+    prompt = 0 if first.finish_reason == TOO_LONG else first.prompt_tokens
+    return prompt + sum(one.completion_tokens for one in completions)
 
 
 def _batching(config: ScorerConfig) -> Batching:

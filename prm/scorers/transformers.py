@@ -194,7 +194,7 @@ def score_rendered(
     for index, solution in enumerate(batch):
         try:
             item = render(solution)
-            _check_length(item, context)
+            check_length(item, context)
             rendered.append((index, item))
         except RecordError as error:
             results[index] = Failure(id=solution.id, reason=str(error))
@@ -218,7 +218,12 @@ def _read(item: Rendered | Branched) -> int:
     return len(item.input_ids)
 
 
-def _check_length(item: Rendered | Branched, context: int) -> None:
+def check_length(item: Rendered | Branched, context: int) -> None:
+    """Refuse a rendering that a model has no room for.
+
+    Raises:
+        RecordError: it is too long.
+    """
     length = item.longest if isinstance(item, Branched) else len(item.input_ids)
     if length > context:
         raise RecordError(

@@ -17,48 +17,48 @@ find what they share with it in vLLM's prefix cache, in whole blocks (16 tokens;
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
 import torch
 
-from prm.engines.vllm import (  # before vLLM itself: it sets what vLLM reads on import
-    DEATHS,
-    DIED,
-    start,
-)
+from prm.engines.vllm_core import VLLMCore  # before vLLM itself: it sets what vLLM reads on import
 
 # isort: split
 from safetensors import SafetensorError
 from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-from vllm import PoolingParams, PoolingRequestOutput, TokensPrompt
+from vllm import PoolingParams, PoolingRequestOutput
 from vllm.config import PoolerConfig
-from vllm.exceptions import VLLMClientError
 
-from prm.errors import CheckpointError, ConfigError, EngineError
+from prm.engines.flow import Course, Flow
+from prm.errors import CheckpointError, ConfigError, RecordError
 from prm.records import Failure, Solution, StepScores
 from prm.render import Branched, Rendered
 from prm.scorers.base import (
-    Batching,
+    Scored,
     ScorerConfig,
     declared_threshold,
     model_name,
     reference_kind,
     reference_text,
     refuse_device,
+    result,
     self_batching,
 )
-from prm.scorers.transformers import check_dtype, choose_context, score_rendered
+from prm.scorers.transformers import check_dtype, check_length, choose_context
 from prm.zoo import weights
 from prm.zoo.entry import Threshold
 from prm.zoo.family import Family, Readout, ReferenceKind
 
 TASK: Final = "token_classify"
-ALL = Batching(1 << 62, pads=False)
-"""So many tokens are one batch: vLLM forms its own, and is best handed all there is."""
+
+Ask = tuple[Sequence[int], PoolingParams]
+Answer = PoolingRequestOutput[Any] | str
+"""The head's outputs, or why there are none."""
+Read = tuple[list[float] | str, int]
+"""Scores, or why there are none, and how many tokens were read."""
 
 
 class VLLMScorer:
@@ -73,6 +73,7 @@ class VLLMScorer:
         format: the family's, bound to this checkpoint.
         context: the most tokens of a solution.
         tokens: as `ModelScorer` says, those that vLLM had in its cache left out.
+        flow: see `FlowingScorer`.
 
     Raises:
         CheckpointError: the folder is not such a checkpoint, or vLLM has no class for its head.
@@ -115,7 +116,10 @@ class VLLMScorer:
                 f"{config.model}: options holds {', '.join(twice)}, which scoring sets itself; "
                 "leave it out"
             )
-        self._llm = start(self.name, config.options, **settings)
+        self._core: VLLMCore[PoolingParams, PoolingRequestOutput[Any]] = VLLMCore(
+            self.name, config.options, **settings
+        )
+        self.flow: Flow[Ask, Answer, Any] = Flow(self._core)
 
     @property
     def threshold(self) -> Threshold | None:
@@ -128,63 +132,48 @@ class VLLMScorer:
         Raises:
             EngineError: vLLM died.
         """
-        return score_rendered(
-            batch,
-            self._render,
-            self._forward,
-            name=self.name,
-            context=self.context,
-            batching=ALL,
+        return [found for found, _ in self.flow.run(map(self.course, batch))]
+
+    def course(self, solution: Solution) -> Course[Ask, Answer, Scored]:
+        """See `FlowingScorer.course`."""
+        try:
+            reference = reference_text(solution, self.reference)
+            item = self.format.render(solution.problem, solution.steps, reference)
+            check_length(item, self.context)
+        except RecordError as error:
+            return Failure(id=solution.id, reason=str(error)), 0
+        found, tokens = yield from self.reading(item)
+        if isinstance(found, str):
+            return Failure(id=solution.id, reason=found), tokens
+        return result(solution, self.name, found), tokens
+
+    def reading(self, item: Rendered | Branched) -> Course[Ask, Answer, Read]:
+        """What is asked about a rendering, for `flow`; ends with its scores and tokens read."""
+        params = PoolingParams(
+            task=TASK,
+            use_activation=False,
+            # Rows of tokens that are in the cache are not given, but of a prefix the last alone is
+            # read, and that one is always computed.
+            skip_reading_prefix_cache=isinstance(item, Rendered),
         )
+        answers = yield [(ids, params) for ids in _prompts(item)]
+        outputs = [answer for answer in answers if not isinstance(answer, str)]
+        tokens = sum(len(output.prompt_token_ids) - output.num_cached_tokens for output in outputs)
+        self.tokens += tokens
+        refusals = [answer for answer in answers if isinstance(answer, str)]
+        return refusals[0] if refusals else self._scores(item, outputs), tokens
 
     def close(self) -> None:
         """See `ModelScorer.close`; ends vLLM's process."""
-        self._llm.llm_engine.engine_core.shutdown()
+        self._core.close()
 
-    def _render(self, solution: Solution) -> Rendered | Branched:
-        reference = reference_text(solution, self.reference)
-        return self.format.render(solution.problem, solution.steps, reference)
-
-    def _forward(self, group: Sequence[Rendered | Branched]) -> list[list[float] | str]:
-        """Scores of each, or why vLLM gives none."""
-        prompts = [_prompts(item) for item in group]
-        try:
-            outputs = iter(
-                self._llm.encode(
-                    [TokensPrompt(prompt_token_ids=ids) for own in prompts for ids in own],
-                    PoolingParams(
-                        use_activation=False,
-                        # Rows of tokens that are in the cache are not given, but of a prefix the
-                        # last alone is read, and that one is always computed.
-                        skip_reading_prefix_cache=any(isinstance(i, Rendered) for i in group),
-                    ),
-                    pooling_task=TASK,
-                    use_tqdm=False,
-                )
-            )
-        except DEATHS as error:
-            raise EngineError(DIED) from error
-        except (VLLMClientError, ValueError) as error:
-            # It refuses all for one; the others shall have their scores.
-            if len(group) == 1:
-                return [f"vLLM refuses it: {' '.join(str(error).split())[:300]}"]
-            middle = len(group) // 2
-            return [*self._forward(group[:middle]), *self._forward(group[middle:])]
-        return [
-            self._read(item, own, list(islice(outputs, len(own))))
-            for item, own in zip(group, prompts, strict=True)
-        ]
-
-    def _read(
-        self,
-        item: Rendered | Branched,
-        prompts: Sequence[Sequence[int]],
-        outputs: Sequence[PoolingRequestOutput[Any]],
+    def _scores(
+        self, item: Rendered | Branched, outputs: Sequence[PoolingRequestOutput[Any]]
     ) -> list[float] | str:
-        for ids, output in zip(prompts, outputs, strict=True):
+        """Scores, or why there are none."""
+        for output in outputs:
             if output.error is not None:
                 return f"vLLM: {' '.join(output.error.message.split())[:300]}"
-            self.tokens += len(ids) - output.num_cached_tokens
         if isinstance(item, Branched):
             rows = torch.stack([output.outputs.data[-1] for output in reversed(outputs)])
         else:

@@ -100,15 +100,12 @@ class Newest:
                 wholes.append(index)
             else:
                 newest[index] = item
-        before = self._scorer.tokens
-        read = self._scorer._forward(list(newest.values())) if newest else []
-        lengths = [item.longest for item in newest.values()]
-        shares = shared_out(self._scorer.tokens - before, lengths)
-        for index, values, share, length in zip(newest, read, shares, lengths, strict=True):
+        read = self._scorer.flow.run(map(self._scorer.reading, newest.values()))
+        for (index, item), (values, tokens) in zip(newest.items(), read, strict=True):
             scores = values if isinstance(values, str) else (*paths[index].scores, *values)
             if not isinstance(scores, str) and not math.isfinite(scores[-1]):
                 scores = f"the model gave {scores[-1]} for step {len(scores) - 1}"
-            found[index] = scores, Budget(read=share, whole=length)
+            found[index] = scores, Budget(read=tokens, whole=item.longest)
         if wholes:
             rest = self._whole.score([paths[index] for index in wholes])
             for index, one in zip(wholes, rest, strict=True):

@@ -1,8 +1,8 @@
 """Merges the solutions of many requests into batches for the one thread that may touch the model.
 
-While a batch is scored, the next gathers; nothing waits for company. Which solutions make a batch,
-and in which order, stands in `prm.serve.waiting`. Work of another kind has its turn in the same
-order, alone.
+While a batch is scored, the next gathers; nothing waits for company. An engine that takes solutions
+up at any time has them join those under way. Which solutions make a batch, and in which order,
+stands in `prm.serve.waiting`. Work of another kind has its turn in the same order, alone.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from typing import Any, Literal, TypeVar
 from prm.errors import EngineError
 from prm.records import Solution
 from prm.scorers import StepScorer
-from prm.scorers.base import GPU_TOKENS, Batching
+from prm.scorers.base import GPU_TOKENS, Batching, flowing
 from prm.search.budget import shared_out
 from prm.serve.logs import log_failure
 from prm.serve.metrics import Metrics
 from prm.serve.outcomes import Outcome, outcomes_of, unrecoverable
 from prm.serve.schemas import Refusal
+from prm.serve.stream import Stream
 from prm.serve.ticket import Ticket
 from prm.serve.waiting import Entry, Waiting
 
@@ -69,16 +70,21 @@ class Batcher:
         self.failure: BaseException | None = None
         self.on_death: Callable[[], None] = lambda: None
         self.on_failing: Callable[[Callable[[], Refusal]], None] = lambda _: None
-        self._scorer = scorer
+        self._scorer: StepScorer | None = None
         self._max_waiting = max_waiting
         self._metrics = metrics
         self._lock = threading.Lock()
-        self._waiting: Waiting[Solution | _Work] = Waiting(getattr(scorer, "batching", UNKNOWN))
+        self._waiting: Waiting[Solution | _Work] = Waiting(UNKNOWN)
+        self._stream: Stream | None = None
         self._scoring: set[Ticket] = set()
+        self._left: set[Ticket] = set()  # of which something may be under way
+        self._read = 0  # tokens, by the model
         self._ended: Callable[[], Refusal] | None = None
         # Some libraries tie a model to the thread that used it first: it is loaded there too.
         self._thread = futures.ThreadPoolExecutor(1, thread_name_prefix="scorer")
         metrics.watch(lambda: len(self._waiting.requests), lambda: len(self._waiting))
+        if scorer is not None:
+            self._use(scorer)
 
     @property
     def batching(self) -> Batching:
@@ -99,9 +105,7 @@ class Batcher:
 
         def work() -> None:
             try:
-                scorer = load()
-                self._waiting.batching = getattr(scorer, "batching", UNKNOWN)
-                self._scorer = scorer
+                self._use(load())
             except BaseException as error:  # noqa: BLE001 - handed to whoever runs the server
                 self._die(error)
             else:
@@ -191,6 +195,8 @@ class Batcher:
         finally:
             with self._lock:
                 self._waiting.drop(ticket)
+                if ticket.missing:
+                    self._left.add(ticket)
 
     def _require(self) -> StepScorer:
         if self._ended is not None:
@@ -213,32 +219,47 @@ class Batcher:
         if scorer is not None and hasattr(scorer, "close"):
             scorer.close()
 
+    def _use(self, scorer: StepScorer) -> None:
+        self._waiting.batching = getattr(scorer, "batching", UNKNOWN)
+        if (found := flowing(scorer)) is not None:
+            self._stream = Stream(found, self._metrics)
+        self._scorer = scorer
+
     def _work(self) -> None:
-        while entries := self._take():
-            scorer, first = self._scorer, entries[0]
-            assert scorer is not None
-            try:
-                if isinstance(first.item, _Work):
-                    self._do(scorer, first.item, _ticket(first))
-                else:
-                    self._score(scorer, entries)
-            except BaseException as error:  # noqa: BLE001 - the server ends with it
-                self._die(error)
-                return
+        try:
+            while (entries := self._take()) or self._stream:
+                self._go_on(entries)
+        except BaseException as error:  # noqa: BLE001 - the server ends with it
+            self._die(error)
+
+    def _go_on(self, entries: list[_Entry]) -> None:
+        """Begin what was taken; where more may join it, do not wait for its end."""
+        scorer, stream = self._scorer, self._stream
+        assert scorer is not None
+        if entries and isinstance(entries[0].item, _Work):
+            self._do(scorer, entries[0].item, entries[0].request)
+        elif stream is None:
+            self._score(scorer, entries)
+        else:
+            for entry in entries:
+                stream.begin(entry)
+            ended = stream.advance()
+            self._count(scorer)
+            for entry, outcome, tokens in ended:
+                entry.request.add(entry.index, outcome, tokens)
 
     def _score(self, scorer: StepScorer, entries: list[_Entry]) -> None:
-        began, before = time.monotonic(), _read(scorer)
+        began = time.monotonic()
         outcomes = outcomes_of(
             scorer,
             [entry.item for entry in entries if isinstance(entry.item, Solution)],
-            [_ticket(entry).request_id for entry in entries],
+            [entry.request.request_id for entry in entries],
         )
-        tokens = _read(scorer) - before
-        self._metrics.batch(len(entries), tokens, time.monotonic() - began)
-        self._give(entries, outcomes, tokens)
+        self._metrics.batch(len(entries), time.monotonic() - began)
+        self._give(entries, outcomes, self._count(scorer))
 
     def _do(self, scorer: StepScorer, work: _Work, ticket: Ticket) -> None:
-        began, before = time.monotonic(), _read(scorer)
+        began = time.monotonic()
         try:
             found = work.do(scorer)
         except EngineError:
@@ -249,21 +270,35 @@ class Batcher:
             log_failure(log, "a request's work failed", error, ticket.request_id)
             message = f"the server failed; its log tells of {ticket.request_id}"
             found = Refusal(500, message, "", "internal")
-        self._metrics.work(_read(scorer) - before, time.monotonic() - began)
+        self._metrics.work(time.monotonic() - began)
+        self._count(scorer)
         ticket.wake(found)
 
+    def _count(self, scorer: StepScorer) -> int:
+        """How many tokens the model has read since the last call, which are counted now."""
+        read = int(getattr(scorer, "tokens", 0))
+        new, self._read = read - self._read, read
+        self._metrics.tokens(new)
+        return new
+
     def _take(self) -> list[_Entry]:
-        """The next batch; empty where nothing waits."""
+        """What is begun next; empty where nothing waits, or where what goes on leaves no room."""
+        stream = self._stream
         with self._lock:
-            entries = self._waiting.take()
-            self._scoring = {_ticket(entry) for entry in entries}
+            if stream:
+                stream.drop(stream.tickets if self._ended is not None else self._left)
+            self._left = set()
+            entries = self._waiting.take(stream.held if stream else 0)
+            self._scoring = {entry.request for entry in entries}
+            if stream:
+                self._scoring |= stream.tickets
             return entries
 
     def _give(self, entries: list[_Entry], outcomes: list[Outcome], tokens: int) -> None:
         """Bring outcomes to their requests."""
         shares = shared_out(tokens, [entry.cost for entry in entries])
         for entry, outcome, share in zip(entries, outcomes, shares, strict=True):
-            _ticket(entry).add(entry.index, outcome, share)
+            entry.request.add(entry.index, outcome, share)
 
     def _die(self, error: BaseException) -> None:
         if not isinstance(error, EngineError):
@@ -283,16 +318,6 @@ class Batcher:
             assert isinstance(ticket, Ticket)
             ticket.wake(why())
         self.on_failing(why)
-
-
-def _ticket(entry: _Entry) -> Ticket:
-    assert isinstance(entry.request, Ticket)
-    return entry.request
-
-
-def _read(scorer: StepScorer) -> int:
-    """How many tokens the model has read so far."""
-    return int(getattr(scorer, "tokens", 0))
 
 
 def tokens_of(*texts: str) -> int:

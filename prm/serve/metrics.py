@@ -30,12 +30,12 @@ class Metrics:
         self._seconds = Histogram(
             "prm_request_seconds", about, ("route",), buckets=_SECONDS, registry=own
         )
-        about = "Solutions handed to the scorer at a time."
+        about = "Solutions that the scorer had at a time."
         self._batches = Histogram("prm_batch_items", about, buckets=_COUNTS, registry=own)
-        about = "How long the scorer took for them, or for a part of a search."
+        about = "How long the scorer had them, or took for a part of a search."
         self._scoring = Histogram("prm_batch_seconds", about, buckets=_SECONDS, registry=own)
         about = "Tokens that the model read, padding left out."
-        self._tokens = Counter("prm_tokens", about, registry=own)
+        self._read = Counter("prm_tokens", about, registry=own)
         self._items = Counter("prm_items", "Solutions answered.", ("status",), registry=own)
         self._steps = Counter("prm_steps", "Steps that got a score.", registry=own)
         self._scores = Histogram("prm_score", "Step scores.", buckets=_SCORES, registry=own)
@@ -59,16 +59,18 @@ class Metrics:
         self._requests.labels(method, route, status).inc()
         self._seconds.labels(route).observe(seconds)
 
-    def batch(self, items: int, tokens: int, seconds: float) -> None:
-        """Count a batch that was scored."""
+    def batch(self, items: int, seconds: float) -> None:
+        """Count a batch that was scored, or a solution beside which others were under way."""
         self._batches.observe(items)
-        self._tokens.inc(tokens)
         self._scoring.observe(seconds)
 
-    def work(self, tokens: int, seconds: float) -> None:
-        """Count a piece of work that had the model to itself."""
-        self._tokens.inc(tokens)
+    def work(self, seconds: float) -> None:
+        """Count a piece of work that had its turn alone."""
         self._scoring.observe(seconds)
+
+    def tokens(self, read: int) -> None:
+        """Count tokens that the model read."""
+        self._read.inc(read)
 
     def outcome(self, scores: Iterable[float] | None) -> None:
         """Count a solution that was answered: its scores, or None."""

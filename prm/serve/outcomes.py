@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prm.errors import EngineError
-from prm.records import Failure, Solution
+from prm.records import Failure, Solution, StepScores
 from prm.scorers import StepScorer
 from prm.serve.logs import log_failure
 
@@ -48,26 +48,35 @@ def outcomes_of(
         results = scorer.score_each(batch)
     except EngineError:
         raise
-    except Exception as error:
-        if unrecoverable(error):
-            raise EngineError(f"the device failed ({type(error).__name__})") from error
-        if len(batch) > 1:
+    except Exception as error:  # noqa: BLE001 - it harms no other solution
+        if len(batch) > 1 and not unrecoverable(error):
             middle = len(batch) // 2
             return outcomes_of(scorer, batch[:middle], request_ids[:middle]) + outcomes_of(
                 scorer, batch[middle:], request_ids[middle:]
             )
-        log_failure(log, "a solution made the scorer fail", error, request_ids[0])
-        return [Outcome(error=f"the server failed; its log tells of {request_ids[0]}", broken=True)]
-    outcomes = []
-    for solution, result in zip(batch, results, strict=True):
-        steps = len(solution.steps)
-        if isinstance(result, Failure):
-            outcomes.append(Outcome(error=result.reason))
-        elif len(result.scores) != steps:
-            outcomes.append(Outcome(error=f"{len(result.scores)} scores for {steps} steps"))
-        else:
-            outcomes.append(Outcome(scores=tuple(result.scores)))
-    return outcomes
+        return [broken(error, request_ids[0])]
+    return [outcome_of(solution, result) for solution, result in zip(batch, results, strict=True)]
+
+
+def outcome_of(solution: Solution, result: StepScores | Failure) -> Outcome:
+    """What a scorer's result makes of a solution."""
+    if isinstance(result, Failure):
+        return Outcome(error=result.reason)
+    if len(result.scores) != len(solution.steps):
+        return Outcome(error=f"{len(result.scores)} scores for {len(solution.steps)} steps")
+    return Outcome(scores=tuple(result.scores))
+
+
+def broken(error: Exception, request_id: str) -> Outcome:
+    """What becomes of a solution that made the scorer fail; the log tells of it.
+
+    Raises:
+        EngineError: the device does not recover.
+    """
+    if unrecoverable(error):
+        raise EngineError(f"the device failed ({type(error).__name__})") from error
+    log_failure(log, "a solution made the scorer fail", error, request_id)
+    return Outcome(error=f"the server failed; its log tells of {request_id}", broken=True)
 
 
 def unrecoverable(error: Exception) -> bool:

@@ -19,7 +19,7 @@ import bisect
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from prm.scorers.base import Batching
 
@@ -48,7 +48,7 @@ class Entry(Generic[Item]):
     place: float
     number: int
     cost: int = field(compare=False)
-    request: object = field(compare=False)
+    request: Any = field(compare=False)
     index: int = field(compare=False)
     item: Item = field(compare=False)
     alone: bool = field(compare=False, default=False)
@@ -99,11 +99,18 @@ class Waiting(Generic[Item]):
         self.requests = {}
         self._entries = []
 
-    def take(self) -> list[Entry[Item]]:
-        """The next batch; empty where nothing waits."""
+    def take(self, held: int = 0) -> list[Entry[Item]]:
+        """The next batch; empty where nothing waits that there is room for.
+
+        Args:
+            held: what a batch that others may join holds already.
+        """
         if not self._entries:
             return []
-        taken = list(self._batch(self._entries[0]))
+        first = self._entries[0]
+        if held and not first.alone and held + first.cost > self.batching.tokens:
+            return []
+        taken = list(self._batch(first, held))
         gone = {entry.number for entry in taken}
         self._entries = [entry for entry in self._entries if entry.number not in gone]
         spent = sum(entry.cost for entry in taken)
@@ -114,13 +121,13 @@ class Waiting(Generic[Item]):
                 del self.requests[entry.request]
         return taken
 
-    def _batch(self, first: Entry[Item]) -> Iterator[Entry[Item]]:
+    def _batch(self, first: Entry[Item], held: int) -> Iterator[Entry[Item]]:
         yield first
         if first.alone:
             return
         others = [entry for entry in self._entries[1:] if not entry.alone]
         if not self.batching.pads:
-            total = first.cost
+            total = held + first.cost
             for entry in others:
                 total += entry.cost
                 if total > self.batching.tokens:

@@ -1,14 +1,18 @@
-"""How this process was launched: alone, or by `accelerate launch` over several devices."""
+"""How this process was launched, alone or with others, and how it leaves them."""
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from prm.errors import ConfigError
+from torch import distributed
+
+from prm.errors import ConfigError, PRMError
 from prm.train import sequence
 from prm.train.config import Config
 from prm.train.memory import Layout, Offload, Sharding
@@ -64,3 +68,24 @@ def _zero_settings(settings: Any) -> dict[str, Any]:
             raise ConfigError(f"{settings}: no DeepSpeed settings ({error})") from None
     found: dict[str, Any] = settings.get("zero_optimization", {})
     return found
+
+
+@contextmanager
+def leaving() -> Iterator[None]:
+    """See to it that this process leaves its group when it ends, where it ends as all others do.
+
+    Left to itself, a thread of the group may want the interpreter when that is half gone, and
+    abort a process that has done its work. After an error of one process alone nothing is done:
+    the others would be waited for, and the launcher ends them.
+    """
+    try:
+        yield
+    except PRMError:
+        atexit.register(_leave)
+        raise
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

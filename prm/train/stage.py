@@ -30,6 +30,7 @@ from prm.train.checkpoint import last_checkpoint, save
 from prm.train.config import Config, check
 from prm.train.data import SolutionFile, StepDataset, separate_leaks, split
 from prm.train.forecast import forecast
+from prm.train.launch import leaving
 from prm.train.losses import StepLoss
 from prm.train.trainer import EpochCallback, PRMTrainer
 from prm.zoo.aurora import Declaration
@@ -61,7 +62,7 @@ def run(config: Config) -> Counts | None:
     arguments = training_arguments(config)  # joins the process group, before any model is made
     zero3.prepare(arguments)
     sequence.prepare(arguments)
-    with contextlib.ExitStack() as stack:
+    with leaving(), contextlib.ExitStack() as stack:
         main: _Main | None = None
         finished, refused = False, None
         if PartialState().is_main_process:

@@ -1,0 +1,93 @@
+"""Requests to servers under way in a thread of their own, so that more may set out at any time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from itertools import count
+from queue import Empty, SimpleQueue
+from typing import Generic, TypeVar
+
+Ask = TypeVar("Ask")
+Answer = TypeVar("Answer")
+
+PATIENCE = 0.05
+"""Seconds that `advance` waits for an answer: so long may others have to wait to set out."""
+
+
+class Errands(Generic[Ask, Answer]):
+    """A `Feed` whose requests are coroutines. For one thread.
+
+    Args:
+        run: answers a request; called in the event loop of the thread.
+        close: called there at the end.
+    """
+
+    def __init__(
+        self, run: Callable[[Ask], Awaitable[Answer]], close: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._run = run
+        self._close = close
+        self._numbers = count()
+        self._under_way: dict[int, Future[Answer]] = {}
+        self._back: SimpleQueue[int] = SimpleQueue()
+        self._thread: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
+
+    def begin(self, ask: Ask, /) -> int:
+        """See `Feed.begin`."""
+        number = next(self._numbers)
+        errand = asyncio.run_coroutine_threadsafe(self._answer(ask), self._started())
+        self._under_way[number] = errand
+        errand.add_done_callback(lambda _: self._back.put(number))
+        return number
+
+    def advance(self) -> list[tuple[int, Answer]]:
+        """See `Feed.advance`.
+
+        Raises:
+            Exception: a request raised it.
+        """
+        found: list[tuple[int, Answer]] = []
+        while self._under_way:
+            try:
+                number = self._back.get(block=not found, timeout=PATIENCE)
+            except Empty:
+                break
+            errand = self._under_way.pop(number, None)
+            if errand is not None:  # else it was dropped
+                found.append((number, errand.result()))
+        return found
+
+    def drop(self, number: int, /) -> None:
+        """See `Feed.drop`."""
+        if errand := self._under_way.pop(number, None):
+            errand.cancel()
+
+    def close(self) -> None:
+        """Break off what is under way, and end the thread."""
+        for number in [*self._under_way]:
+            self.drop(number)
+        if self._thread is not None:
+            loop, thread = self._thread
+            self._thread = None
+            asyncio.run_coroutine_threadsafe(self._end(), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+    async def _answer(self, ask: Ask) -> Answer:
+        return await self._run(ask)
+
+    async def _end(self) -> None:
+        await self._close()
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        """The thread's event loop; it begins with the first request."""
+        if self._thread is None:
+            loop = asyncio.new_event_loop()
+            thread = threading.Thread(target=loop.run_forever, name="errands", daemon=True)
+            self._thread = loop, thread
+            thread.start()
+        return self._thread[0]
