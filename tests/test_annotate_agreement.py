@@ -159,7 +159,7 @@ def permuted(item: Annotation, order: Sequence[int]) -> Annotation:
     return dataclasses.replace(item, judgments=judgments)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(files(), st.randoms())
 def test_who_casts_a_vote_does_not_matter(items: list[Annotation], shuffle: random.Random) -> None:
     others = []
@@ -170,7 +170,7 @@ def test_who_casts_a_vote_does_not_matter(items: list[Annotation], shuffle: rand
     assert measure(others).all == measure(items).all
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(files(), st.randoms())
 def test_the_order_of_solutions_and_of_judgments_does_not_matter(
     items: list[Annotation], shuffle: random.Random
@@ -182,7 +182,7 @@ def test_the_order_of_solutions_and_of_judgments_does_not_matter(
     assert measure(others) == measure(items)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(files())
 def test_all_numbers_stay_within_their_bounds(items: list[Annotation]) -> None:
     found = measure(items)
@@ -200,7 +200,7 @@ def test_all_numbers_stay_within_their_bounds(items: list[Annotation]) -> None:
     assert sum(item.steps for item in found.generators) == found.steps
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(files(st.sampled_from([0.0, 1.0])))
 def test_fleiss_is_the_agreement_of_pairs_of_votes_beyond_chance(items: list[Annotation]) -> None:
     rows = [

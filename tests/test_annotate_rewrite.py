@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from annotate.pieces import split_steps
@@ -40,7 +40,6 @@ def squeezed(text: str) -> str:
     return "".join(text.split())
 
 
-@settings(deadline=None)
 @given(steps, st.sampled_from([" ", "\n", "\n\n", "\r\n"]))
 def test_steps_that_are_the_text_are_cut_out_of_it(parts: list[str], gap: str) -> None:
     text = gap.join(parts)
@@ -53,7 +52,6 @@ def test_steps_that_are_the_text_are_cut_out_of_it(parts: list[str], gap: str) -
         assert list(found) == [part.strip() for part in parts]
 
 
-@settings(deadline=None)
 @given(st.text(), st.text(min_size=1).filter(str.strip))
 def test_whatever_is_answered_the_words_stay(answer: str, text: str) -> None:
     config = Config(
@@ -140,7 +138,6 @@ def test_a_text_of_one_piece_is_not_asked_about() -> None:
     assert engine.calls == 0
 
 
-@settings(deadline=None)
 @given(steps.filter(lambda parts: len(parts) > 1))
 def test_the_answer_has_room_for_the_text_and_not_much_more(parts: list[str]) -> None:
     text = "\n\n".join(parts)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from annotate.boundary import STARTS
@@ -73,7 +73,6 @@ def squeezed(text: str) -> str:
     return "".join(text.split())
 
 
-@settings(deadline=None)
 @given(texts.filter(lambda text: text.strip() != ""))
 def test_candidates_are_pieces_with_white_space_between(text: str) -> None:
     spans = candidates(text)
@@ -92,7 +91,6 @@ lengths = st.tuples(st.integers(1, 40), st.integers(0, 60)).map(
 )
 
 
-@settings(deadline=None)
 @given(texts.filter(lambda text: text.strip() != ""), st.none() | lengths)
 def test_word_for_word(text: str, rules: RulesConfig | None) -> None:
     steps = split_steps(text, rules)
@@ -113,7 +111,6 @@ BLOCKS = [
 ]
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=4),
     st.lists(
@@ -270,7 +267,6 @@ def test_long_steps_are_cut_at_lines_and_then_at_sentences() -> None:
     assert step_texts(f"{formula}\n\nEnd.", max_chars=20) == [formula, "End."]
 
 
-@settings(deadline=None)
 @given(texts.filter(lambda text: text.strip() != ""), st.integers(1, 40))
 def test_what_is_longer_than_the_maximum_has_no_place_to_cut(text: str, longest: int) -> None:
     for step in split_steps(text, RulesConfig(max_chars=longest)):

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
@@ -65,7 +65,6 @@ def test_the_measured_figures_keep_their_bars():
         assert 0.7 <= FIGURES["judge"][name]["f1"] <= 0.97
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_survives_the_tokenizer(text: str):
     # Qwen2's normal form, as for every Qwen2 model, and no other change.

@@ -23,7 +23,7 @@ def told(*steps: str) -> Solution:
     return Solution(id="s", problem="p", steps=steps, answer="59", reference=REFERENCE)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 2**32), st.sampled_from(world.POLICIES))
 def test_a_generators_own_solutions_get_its_own_labels_and_steps(seed, policy):
     item = world.solve(make_problem(random.Random(seed)), policy, random.Random(seed + 1))

@@ -107,7 +107,7 @@ def auroc(steps: list[tuple[str, float]], feature: Callable[[str], float]) -> fl
     return wins / (right.total() * wrong.total())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 2**32), st.sampled_from(["train", "held_out", None]))
 def test_problem_is_sound(seed, wording):
     problem = make_problem(random.Random(seed), wording=wording)
@@ -130,7 +130,7 @@ def test_problem_is_sound(seed, wording):
     assert used == list(range(len(equations) - 1))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 2**32), st.sampled_from(world.POLICIES), st.booleans())
 def test_labels_agree_with_independent_evaluation(seed, policy, wild):
     if wild:  # many errors on top of each other, retakes in most operations

@@ -147,7 +147,7 @@ def test_golden_ids() -> None:
 ROLES = st.sampled_from([("user",), ("system", "user"), ("user", "assistant", "user")])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(ROLES, st.lists(st.text(st.characters(codec="utf-8")), min_size=3, max_size=3))
 def test_ids_equal_those_of_the_chat_template(roles: tuple[str, ...], texts: list[str]) -> None:
     # A newline at a content's start would share a token with the template's newline.
@@ -158,7 +158,7 @@ def test_ids_equal_those_of_the_chat_template(roles: tuple[str, ...], texts: lis
     assert ChatEncoder(TOKENIZER, "tiny").encode(request) == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.sampled_from([*tiny.SPECIAL, "\u2063", "\u2003", "0", " ", "\n", "{{", "a"])))
 def test_no_content_forges_a_turn(parts: list[str]) -> None:
     text = "".join(parts)

@@ -183,7 +183,7 @@ def test_a_prompt_longer_than_the_context_is_data_among_others(reusing: Any, pla
     assert {answer.finish_reason for answer in found[0]} == {engines.TOO_LONG}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.tuples(st.integers(1, 12), st.integers(0, 6), st.booleans()), min_size=1, max_size=6

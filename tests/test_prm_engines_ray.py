@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from echo import Echo, ask
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from prm import config, engines, jsonl
@@ -72,7 +72,6 @@ requests = st.lists(st.sampled_from(["", "", "a", "b", "c", "d", "e"]), max_size
 )
 
 
-@settings(deadline=None)
 @given(requests, st.sets(st.integers(0, 9), min_size=1).map(sorted))
 def test_every_request_goes_to_one_replica_and_every_group_too(
     asked: list[engines.Request], living: list[int]
@@ -85,7 +84,6 @@ def test_every_request_goes_to_one_replica_and_every_group_too(
         assert group == "" or count == 1
 
 
-@settings(deadline=None)
 @given(requests, st.integers(2, 6))
 def test_only_the_groups_of_a_lost_replica_move(asked: list[engines.Request], count: int) -> None:
     grouped = [index for index, request in enumerate(asked) if request.group]
@@ -95,7 +93,6 @@ def test_only_the_groups_of_a_lost_replica_move(asked: list[engines.Request], co
         assert set(before[number]) <= set(after[number])
 
 
-@settings(deadline=None)
 @given(st.integers(0, 40), st.integers(1, 7))
 def test_requests_without_a_group_are_spread_evenly(count: int, living: int) -> None:
     shares = share_out([ask("q")] * count, range(count), range(living))

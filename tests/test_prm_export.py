@@ -133,7 +133,7 @@ def test_every_record_comes_back_as_it_was(
 ) -> None:
     record = LabelledSolution if kind == "labels" else Annotation
 
-    @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(strategy, min_size=1, max_size=5, unique_by=lambda item: item.id))
     def comes_back(records: list[Record]) -> None:
         folder = tmp_path_factory.mktemp(kind)

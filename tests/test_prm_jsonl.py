@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from prm import jsonl
@@ -293,7 +293,6 @@ records = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(records)
 def test_round_trip(record: Any) -> None:
     line = jsonl.encode(record)

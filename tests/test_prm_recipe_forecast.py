@@ -409,7 +409,7 @@ def test_replicas_share_the_hours_and_not_the_bill() -> None:
     assert (one.gpus, eight.gpus) == (1, 8)
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(
     problems=st.integers(1, 10**6),
     more=st.integers(0, 10**6),

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from prm import jsonl
@@ -170,7 +170,6 @@ def test_stepwise_columns_keep_soft_labels_unless_a_cut_is_named() -> None:
     assert item.to_stepwise(cut=0.6)["labels"] == [True, False]
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 1)), st.floats(0, 1))
 def test_first_error_is_the_first_hard_zero(labels: list[float], cut: float) -> None:
     hard = [int(label >= cut) for label in labels]

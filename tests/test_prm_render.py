@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import tiny
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from prm.errors import CheckpointError, RecordError
@@ -80,7 +80,6 @@ def test_without_a_template_the_problem_is_plain_text() -> None:
     assert text(no_system.render("1 + 1?", ["2"]).input_ids) == "1 + 1?\n\n2\n\n"
 
 
-@settings(deadline=None)
 @given(texts, st.lists(texts, min_size=1, max_size=5), st.none() | texts)
 def test_step_ends(problem: str, steps: list[str], reference: str | None) -> None:
     found = RENDERER.render(problem, steps, reference)
@@ -94,7 +93,6 @@ def test_step_ends(problem: str, steps: list[str], reference: str | None) -> Non
         assert found.input_ids[start:end] == RENDERER._plain(steps[index])
 
 
-@settings(deadline=None)
 @given(texts, st.lists(texts, min_size=2, max_size=5), st.none() | texts)
 def test_fewer_steps_are_a_prefix(problem: str, steps: list[str], reference: str | None) -> None:
     whole = RENDERER.render(problem, steps, reference)
@@ -104,7 +102,6 @@ def test_fewer_steps_are_a_prefix(problem: str, steps: list[str], reference: str
         assert part.step_ends == whole.step_ends[:count]
 
 
-@settings(deadline=None)
 @given(texts, st.lists(texts, min_size=1, max_size=3), st.none() | texts)
 def test_names_of_special_tokens_stay_text(
     problem: str, steps: list[str], reference: str | None

@@ -59,7 +59,7 @@ CANDIDATE = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.lists(CANDIDATE, min_size=4, max_size=4), min_size=1, max_size=3))
 def test_each_problem_adds_what_prm_search_measures(
     found: list[list[tuple[int | None, bool, float]]],

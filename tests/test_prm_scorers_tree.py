@@ -109,7 +109,7 @@ def test_states_are_those_of_the_prefixes(kind, attention, group):
     assert len(expected) == 1 or expected.std(dim=0).max() > 0.1  # prefixes differ
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     kind=st.sampled_from(sorted(KINDS)),
     sizes=st.lists(

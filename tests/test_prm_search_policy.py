@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from annotate.pieces import split_steps
@@ -118,7 +118,6 @@ def test_a_step_that_reaches_no_boundary_within_its_tokens_is_cut() -> None:
 PARTS = st.sampled_from(["We add 1", "x = 1", "**Title**", "\\[ a", "b \\]", "- item", "3. third"])
 
 
-@settings(deadline=None)
 @given(st.lists(PARTS, min_size=1, max_size=6), st.sampled_from(["\n\n", "\n", ". ", "\n\n\n"]))
 def test_steps_one_by_one_are_those_of_the_whole(parts: list[str], joiner: str) -> None:
     # No step thrice, which would end the path; ". " cuts this one before its number.
@@ -206,7 +205,6 @@ def test_seeds_belong_to_problem_path_and_key() -> None:
     assert seeds(stepper(engine, seed=1), engine, one) != together[:1]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 3), st.booleans()), min_size=1, max_size=4))
 def test_budgets_add_up_to_what_the_engine_was_asked(asked: list[tuple[int, bool]]) -> None:
     def reply(request: Request) -> str:

@@ -48,7 +48,6 @@ def path(*texts: str, **fields: Any) -> Path:
     return Path(problem=PROBLEM, texts=texts, **fields)
 
 
-@settings(deadline=None)
 @given(worlds, st.booleans(), *(sizes[name] for name in sizes))
 def test_a_beam_keeps_the_best(world, by_reward, width, expansions, steps, aggregation):
     found = world.run(
@@ -96,7 +95,6 @@ def test_a_beam_keeps_the_best(world, by_reward, width, expansions, steps, aggre
     assert all(one.end for one in found)
 
 
-@settings(deadline=None)
 @given(worlds, st.sampled_from(FALLING), st.integers(1, 3), st.integers(1, 3))
 def test_an_early_end_changes_no_choice(world, aggregation, width, expansions):
     chosen = []
@@ -116,7 +114,7 @@ def test_an_early_end_changes_no_choice(world, aggregation, width, expansions):
         assert (one.texts, one.end) == (other.texts, other.end)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(1, 3), st.integers(1, 4), st.sampled_from(FALLING))
 def test_a_beam_that_drops_nothing_finds_the_best_there_is(seed, letters, steps, aggregation):
     world = World(seed=seed, letters=letters, exhaustive=True)
@@ -133,7 +131,6 @@ def test_a_beam_that_drops_nothing_finds_the_best_there_is(seed, letters, steps,
     assert chosen.reward(aggregation) == max(one.reward(aggregation) for one in every)
 
 
-@settings(deadline=None)
 @given(worlds, st.integers(1, 4), st.integers(1, 3), st.integers(1, 5), sizes["aggregation"])
 def test_subtrees_never_mix(world, subtrees, expansions, steps, aggregation):
     world.marks = True
@@ -153,7 +150,6 @@ def test_subtrees_never_mix(world, subtrees, expansions, steps, aggregation):
     assert found == [one for paths in alone for one in paths]
 
 
-@settings(deadline=None)
 @given(worlds, st.lists(st.sampled_from(["beam", "dvts", "best"]), min_size=0, max_size=4))
 def test_searches_together_find_what_each_finds_alone(world, kinds):
     world.ending = max(world.ending, 0.2)  # whole solutions come to an end
@@ -179,7 +175,6 @@ def test_searches_together_find_what_each_finds_alone(world, kinds):
     assert count == max(lengths)  # a round serves all
 
 
-@settings(deadline=None)
 @given(worlds, st.integers(1, 8))
 def test_best_of_n_draws_n_and_scores_each_once(world, n):
     world.ending = max(world.ending, 0.2)

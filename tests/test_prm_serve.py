@@ -172,7 +172,7 @@ TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 STEPS = st.lists(TEXT.filter(str.strip), min_size=1, max_size=4)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(STEPS, min_size=1, max_size=6))
 def test_as_many_results_as_items_in_their_order(many: list[list[str]]) -> None:
     items = [item(*steps, id=f"id-{index}") for index, steps in enumerate(many)]

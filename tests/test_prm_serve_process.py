@@ -307,15 +307,13 @@ def in_flight(server: Server, count: int) -> tuple[list[threading.Thread], list[
 
 @pytest.mark.slow
 def test_on_sigterm_what_was_accepted_is_answered(tiny_prm: Path, tmp_path: Path) -> None:
-    with running(tiny_prm, tmp_path / "log", "scorer.batch_tokens=256") as server:
+    with running(tiny_prm, tmp_path / "log", "scorer.batch_tokens=256", "drain_s=240") as server:
         threads, answers = in_flight(server, 6)
-        began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.4)
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{server.url}/health")
-        assert server.process.wait(60) == 0
-        assert time.monotonic() - began < 50
+        assert server.process.wait(230) == 0
         for thread in threads:
             thread.join()
         assert [answer.status_code for answer in answers] == [200] * 6

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sums
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModelForTokenClassification, AutoTokenizer
@@ -58,7 +58,6 @@ def tokenizers(tmp_path_factory):
     return made, AutoTokenizer.from_pretrained(folder)
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from([" 12", "3.\n\n", "(it's", "_a", "eggs", "é", "\n", "  ", "<|im_end|>"])

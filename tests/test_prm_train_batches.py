@@ -129,7 +129,7 @@ def cost(lengths: list[int], batch: list[int], *, packing: bool) -> int:
     return sum(own) if packing else max(own) * len(own)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     lengths=st.lists(st.integers(1, 300), min_size=1, max_size=60),
     tokens=st.integers(1, 400),

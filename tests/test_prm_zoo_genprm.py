@@ -9,7 +9,7 @@ from typing import Any
 import critics
 import pytest
 from critics import PROBLEM, STEPS, walk, wrote
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from prm.engines import TOO_LONG, Request
@@ -192,7 +192,6 @@ PARTS = [
 TEXT = st.lists(st.sampled_from([*PARTS, "</analyze>\n", "</output>\n"]), max_size=6).map("".join)
 
 
-@settings(deadline=None)
 @given(TEXT, TEXT, TEXT, st.integers(1, 3))
 def test_whatever_is_written_there_is_a_score_for_each_step_or_a_reason(
     analyze: str, verify: str, output: str, steps: int

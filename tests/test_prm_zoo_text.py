@@ -23,7 +23,7 @@ texts = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(CASES), st.lists(texts, min_size=1, max_size=6))
 @example((LLAMA3, BREAKS), ["x", "\n", "y ", ""])
 @example((LLAMA3, " ки"), ["ки", "ий", " "])

@@ -142,7 +142,7 @@ TEXT = st.text(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(TEXT, min_size=1, max_size=8), st.sampled_from(["chatml", "llama", "mistral"]))
 @example(["x.", "\n", " \n y", "", ""], "chatml")
 @example(["it'", "re", "\u0301e"], "chatml")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from prm import jsonl
@@ -163,7 +163,6 @@ def brute_weighted(
     return total / comb(len(rewards), n)
 
 
-@settings(deadline=None)
 @given(st.lists(rows_of_a_problem, min_size=1, max_size=4), st.data())
 def test_expectations_with_unscored_candidates(problems, data):
     n = data.draw(st.integers(1, min(map(len, problems))))

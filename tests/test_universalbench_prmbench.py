@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from prm.errors import ConfigError, RecordError
@@ -213,7 +213,6 @@ def benchmarks(draw: st.DrawFn) -> list[dict[str, Any]]:
     return rows
 
 
-@settings(deadline=None)
 @given(benchmarks(), st.data())
 def test_the_authors_metrics(tmp_path_factory, rows, data):
     task = task_of(tmp_path_factory.mktemp("p"), rows)

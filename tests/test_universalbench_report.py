@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from benchmark import item
 from browser import CHROMIUM, probed
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from page import Page
 
@@ -722,7 +722,6 @@ SCORES = st.lists(st.sampled_from([-3.0, 0.0, 0.25, 0.5, 1.0, 7.0]), min_size=1,
 
 
 @given(SCORES, st.sampled_from([-5.0, 0.0, 0.3, 0.5, 1.0, 9.0]))
-@settings(deadline=None)
 def test_margins_have_the_side_of_the_call_and_the_order_of_scores(
     scores: list[float], cut: float
 ) -> None:

@@ -211,7 +211,7 @@ def row_of(items, scores, *, kind="steps", cut=CUT):
     return build("p", RECORD, part, measure(HEADLINES[kind], items), None, 0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(benchmarks(most=10))
 def test_every_step_metric_is_counted_literally(case):
     items, scores = case
@@ -250,7 +250,7 @@ def test_every_step_metric_is_counted_literally(case):
     assert (shown["f1_right"] or 0.0) == pytest.approx(there.f1_right)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(benchmarks(most=8), st.data())
 def test_not_scoring_a_solution_never_raises_a_metric(case, data):
     items, scores = case

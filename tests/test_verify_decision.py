@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from prm.records import Annotation, Judgment, LabelledSolution, Rejection, Solution
@@ -173,7 +173,6 @@ votes = st.none() | st.floats(0, 1)
 actions = st.sampled_from(["skip", "keep", "correct", "down_weight", "reject"])
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -268,14 +268,12 @@ TEXT = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(TEXT)
 def test_reflexive(text: str) -> None:
     verdict = equivalent(text, text, deadline_s=0.0).verdict
     assert verdict == ("equal" if text.strip() else "unknown")
 
 
-@settings(deadline=None)
 @given(TEXT, TEXT)
 def test_never_raises_and_is_symmetric(a: str, b: str) -> None:
     # With no time for algebra every pair is decided by the cheap rules, or unknown.
@@ -322,21 +320,19 @@ def noisy(text: str, noise: int) -> str:
     return text
 
 
-@settings(deadline=None)
 @given(ANSWERS, st.integers(1, 31))
 def test_notation_changes_nothing(text: str, noise: int) -> None:
     found = equivalent(text, noisy(text, noise), deadline_s=0.0)
     assert found.verdict == "equal", found
 
 
-@settings(deadline=None)
 @given(ANSWERS, ANSWERS, st.integers(1, 31), st.integers(1, 31))
 def test_notation_changes_no_verdict(a: str, b: str, noise: int, other: int) -> None:
     plain = equivalent(a, b, deadline_s=0.0)
     assert equivalent(noisy(b, other), noisy(a, noise), deadline_s=0.0).verdict == plain.verdict
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(-99, 99), st.integers(-9, 9), st.integers(1, 9))
 def test_formulas_agree_with_their_values(a: int, b: int, c: int) -> None:
     formula = rf"\frac{{{a}+{b}\cdot {c}}}{{{c}}}"
@@ -350,7 +346,7 @@ def test_formulas_agree_with_an_independent_algebra() -> None:
 
     x, y = sympy.symbols("x y")
 
-    @settings(deadline=None, max_examples=150)
+    @settings(max_examples=150)
     @given(EXPRESSIONS, EXPRESSIONS)
     def agree(a: str, b: str) -> None:
         values = []

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from killing import killed
 
@@ -168,7 +168,6 @@ MIXED = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(MIXED)
 def test_every_item_is_graded_once_in_its_place_and_as_if_alone(
     rows: list[tuple[str, str | None, bool]],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from prm.records import Judgment
@@ -44,7 +44,6 @@ def test_table(cast: list[float | None], label: float | None, agreement: float |
     assert found.agreement == (agreement if agreement is None else pytest.approx(agreement),)
 
 
-@settings(deadline=None)
 @given(juries, st.randoms())
 def test_order_does_not_matter(jury: list[tuple[float | None, ...]], random: object) -> None:
     shuffled = list(jury)
@@ -52,7 +51,6 @@ def test_order_does_not_matter(jury: list[tuple[float | None, ...]], random: obj
     assert count(judges(*jury), STEPS) == count(judges(*shuffled), STEPS)
 
 
-@settings(deadline=None)
 @given(juries)
 def test_bounds(jury: list[tuple[float | None, ...]]) -> None:
     found = count(judges(*jury), STEPS)
@@ -70,14 +68,12 @@ def test_bounds(jury: list[tuple[float | None, ...]]) -> None:
             assert math.isclose(share, 1.0)
 
 
-@settings(deadline=None)
 @given(juries)
 def test_who_abstains_changes_nothing(jury: list[tuple[float | None, ...]]) -> None:
     silent = (None,) * STEPS
     assert count(judges(*jury, silent), STEPS) == count(judges(*jury), STEPS)
 
 
-@settings(deadline=None)
 @given(juries)
 def test_swapping_right_and_wrong_keeps_the_agreement(
     jury: list[tuple[float | None, ...]],
