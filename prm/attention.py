@@ -186,9 +186,11 @@ def packs(model: Any, longest: int) -> bool:
         longest: tokens of the longest solution that it will be given.
     """
     before = model.config._attn_implementation
+    if model.config.get_text_config() is not model.config or not _takes_attention(model):
+        return False
     try:
         use_packed_attention(model, longest, half=False)
-    except ConfigError:
+    except (ConfigError, TypeError, ValueError):  # the latter of models that take no places
         return False
     finally:
         model.set_attn_implementation(before)
@@ -208,6 +210,11 @@ def packed(model: Any) -> Iterator[None]:
         yield
     finally:
         model.config._attn_implementation = before
+
+
+def _takes_attention(model: Any) -> bool:
+    """Whether a model asks transformers for its attention; others warn where one is set."""
+    return bool(getattr(type(model), "_can_set_attn_implementation", lambda: True)())
 
 
 def require_packing(config: Any, longest: int) -> None:

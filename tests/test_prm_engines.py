@@ -452,7 +452,21 @@ def test_a_request_that_is_dropped_is_broken_off(vllm_engine: Engine) -> None:
 
 
 @pytest.mark.slow
-def test_what_vllm_refuses_is_an_answer_that_says_so(vllm_engine: Engine) -> None:
-    refused, answered = vllm_engine.generate([ask("a", regex="(("), ask("a", max_tokens=3)])
-    assert refused[0].finish_reason.startswith("vLLM refuses it: ")
+def test_what_vllm_will_never_answer_is_an_error(vllm_engine: Engine) -> None:
+    with pytest.raises(EngineError, match="vLLM refuses it: "):
+        vllm_engine.generate([ask("a", regex="(("), ask("a", max_tokens=3)])
+    (answered,) = vllm_engine.generate([ask("a", max_tokens=3)])
     assert answered[0].finish_reason in ("stop", "length")
+
+
+@pytest.mark.slow
+def test_a_refused_request_may_be_dropped(vllm_engine: Engine) -> None:
+    flow = vllm_engine.flow  # type: ignore[attr-defined]
+    number = flow.begin(asking(ask("much too long " * 400)))
+    flow.drop(number)
+    assert flow.advance() == []
+    ((refused,), (answered,)) = vllm_engine.generate(
+        [ask("much too long " * 400), ask("a", max_tokens=3)]
+    )
+    assert refused.finish_reason == TOO_LONG
+    assert answered.completion_tokens <= 3

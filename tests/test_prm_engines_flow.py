@@ -26,18 +26,21 @@ class Slow:
         self._picks = list(picks)
 
     def begin(self, ask: int, /) -> int:
+        if ask == 101:
+            raise ValueError("cannot be asked")
         self.asked.append(ask)
         self.under_way[len(self.asked)] = ask
         return len(self.asked)
 
-    def advance(self) -> list[tuple[int, int]]:
+    def advance(self) -> list[tuple[int, int | Exception]]:
         if not self.under_way:
             return []
         pick = self._picks.pop() if self._picks else 0
         if pick == 7:
             return []  # nothing has come yet
         number = sorted(self.under_way)[pick % len(self.under_way)]
-        return [(number, 2 * self.under_way.pop(number))]
+        ask = self.under_way.pop(number)
+        return [(number, ValueError("no answer") if ask == 100 else 2 * ask)]
 
     def drop(self, number: int, /) -> None:
         self.dropped.append(self.under_way.pop(number))
@@ -107,6 +110,34 @@ def test_an_error_is_its_own_courses() -> None:
     assert flow.advance() == []
 
 
+@pytest.mark.parametrize(("ask", "told"), [(100, "no answer"), (101, "cannot be asked")])
+def test_a_request_that_fails_ends_its_course_alone(ask: int, told: str) -> None:
+    feed = Slow([0, 1, 0])
+    flow: Flow[int, int, Any] = Flow(feed)
+    stays = flow.begin(course("stays", [[1], [2]]))
+    fails = flow.begin(course("fails", [[3, ask, 4]]))
+    order: list[int] = []
+    while fails not in order:
+        order += flow.advance()
+    with pytest.raises(ValueError, match=told):
+        flow.collect(fails)
+    assert [*feed.under_way.values()] in ([1], [2])  # the rest of its round is broken off
+    assert ends(flow, [stays]) == {stays: ("stays", [2, 4])}
+    with pytest.raises(ValueError, match=told):
+        flow.run([course("good", [[1]]), course("fails", [[ask]])])
+    assert not feed.under_way
+    assert flow.advance() == []
+
+
+def test_what_has_ended_is_told_without_waiting() -> None:
+    feed = Slow([0])
+    flow: Flow[int, int, Any] = Flow(feed)
+    other = flow.begin(asking(5))
+    assert flow.advance(wait=False) == []
+    assert flow.run([asking(6)]) == [12]
+    assert flow.advance(wait=False) == [other]
+
+
 def test_what_is_dropped_is_broken_off_and_not_told() -> None:
     feed = Slow()
     flow: Flow[int, int, Any] = Flow(feed)
@@ -124,7 +155,7 @@ def test_what_is_dropped_is_broken_off_and_not_told() -> None:
 
 def test_what_was_interrupted_leaves_nothing_under_way() -> None:
     class Broken(Slow):
-        def advance(self) -> list[tuple[int, int]]:
+        def advance(self) -> list[tuple[int, int | Exception]]:
             raise KeyboardInterrupt
 
     feed = Broken()
@@ -172,8 +203,10 @@ def test_errands_come_back_in_their_own_time() -> None:
     assert flow.run(map(asking, [0.02, 0.01, 0.0])) == [0.02, 0.01, 0.0]
     with pytest.raises(ValueError, match="no answer"):
         flow.run(map(asking, [0.125, 30.0]))
+    flow.begin(asking(40.0))
+    feed.advance()
     feed.close()
-    assert told == ["cancelled 30.0", "closed"]
+    assert told == ["cancelled 30.0", "cancelled 40.0", "closed"]
     assert not any(thread.name == "errands" for thread in threading.enumerate())
     feed.close()  # twice does no harm
     assert flow.run([asking(0.0)]) == [0.0]  # it begins anew

@@ -130,6 +130,24 @@ def test_no_more_are_under_way_than_there_is_room_for() -> None:
     play(scenario)
 
 
+def test_what_cannot_be_asked_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
+    scorer = Flowing()
+    batcher = make(scorer)  # type: ignore[arg-type]
+    begin = scorer.feed.begin
+
+    def refusing(ask: str, /) -> int:
+        if ask == "bad":
+            raise UnicodeEncodeError("utf-8", ask, 0, 1, "no text")
+        return begin(ask)
+
+    scorer.feed.begin = refusing  # type: ignore[method-assign]
+    scorer.feed.let("good")
+    outcomes, _ = play(lambda: batcher.score([solution("bad"), solution("good")], "r-2"))
+    assert [outcome.broken for outcome in outcomes] == [True, False]
+    assert "r-2" in (outcomes[0].error or "")
+    assert batcher.state == "ready"
+
+
 def test_what_fails_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
     scorer = Flowing()
     batcher = make(scorer)  # type: ignore[arg-type]
@@ -181,6 +199,30 @@ def test_work_has_its_turn_while_others_go_on() -> None:
         assert isinstance(scored, StepScores)
         assert scored.scores == (3.0,)
         assert await slow == ([Outcome(scores=(4.0,))], 7)
+
+    play(scenario)
+
+
+def test_what_ends_during_work_does_not_wait_for_more_work() -> None:
+    scorer = Flowing()
+    batcher = make(scorer)  # type: ignore[arg-type]
+    go = threading.Event()
+
+    def second(scorer: Any) -> None:
+        assert go.wait(20)
+
+    async def scenario() -> None:
+        slow = asyncio.create_task(batcher.score([solution("slow")]))
+        await until(lambda: len(scorer.feed.under_way) == 1)
+        scorer.feed.let("slow", "work")
+        works = [
+            asyncio.create_task(batcher.run(work))
+            for work in (lambda scorer: scorer.score_each([solution("work")]), second)
+        ]
+        await slow  # answered, though the second piece of work holds the thread
+        assert not works[1].done()
+        go.set()
+        await asyncio.gather(*works)
 
     play(scenario)
 

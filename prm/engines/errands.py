@@ -10,6 +10,8 @@ from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
+from prm.errors import EngineError
+
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
 
@@ -43,21 +45,27 @@ class Errands(Generic[Ask, Answer]):
         errand.add_done_callback(lambda _: self._back.put(number))
         return number
 
-    def advance(self) -> list[tuple[int, Answer]]:
+    def advance(self) -> list[tuple[int, Answer | Exception]]:
         """See `Feed.advance`.
 
         Raises:
-            Exception: a request raised it.
+            EngineError: a request found its servers gone.
         """
-        found: list[tuple[int, Answer]] = []
+        found: list[tuple[int, Answer | Exception]] = []
         while self._under_way:
             try:
                 number = self._back.get(block=not found, timeout=PATIENCE)
             except Empty:
                 break
             errand = self._under_way.pop(number, None)
-            if errand is not None:  # else it was dropped
+            if errand is None:  # it was dropped
+                continue
+            try:
                 found.append((number, errand.result()))
+            except EngineError:
+                raise
+            except Exception as error:  # noqa: BLE001 - it is this request's answer
+                found.append((number, error))
         return found
 
     def drop(self, number: int, /) -> None:
@@ -72,15 +80,20 @@ class Errands(Generic[Ask, Answer]):
         if self._thread is not None:
             loop, thread = self._thread
             self._thread = None
-            asyncio.run_coroutine_threadsafe(self._end(), loop).result()
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-            loop.close()
+            try:
+                asyncio.run_coroutine_threadsafe(self._end(), loop).result()
+            finally:
+                loop.call_soon_threadsafe(loop.stop)
+                thread.join()
+                loop.close()
 
     async def _answer(self, ask: Ask) -> Answer:
         return await self._run(ask)
 
     async def _end(self) -> None:
+        # What was broken off gives back its connections first.
+        broken_off = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*broken_off, return_exceptions=True)
         await self._close()
 
     def _started(self) -> asyncio.AbstractEventLoop:

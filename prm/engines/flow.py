@@ -7,10 +7,13 @@ begins whenever there is room.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Generic, Protocol, TypeVar
+
+from prm.errors import EngineError
 
 Ask = TypeVar("Ask")
 Ask_contra = TypeVar("Ask_contra", contravariant=True)
@@ -34,10 +37,14 @@ class Feed(Protocol[Ask_contra, Answer]):
         """Hand in a request; returns its number."""
         ...
 
-    def advance(self) -> list[tuple[int, Answer]]:
+    def advance(self) -> list[tuple[int, Answer | Exception]]:
         """Wait a little for answers; those that have come, with their requests' numbers.
 
-        None may have come yet, and where nothing is under way none will.
+        None may have come yet, and where nothing is under way none will. An exception is an answer
+        of one request alone.
+
+        Raises:
+            EngineError: there will be no more answers.
         """
         ...
 
@@ -75,13 +82,16 @@ class Flow(Generic[Ask, Answer, T]):
         self._go_on(number, None)
         return number
 
-    def advance(self) -> list[int]:
-        """Wait a little for courses to end; those that have, each told once.
+    def advance(self, *, wait: bool = True) -> list[int]:
+        """Courses that ended, each told once.
+
+        Args:
+            wait: a little, where none has ended yet.
 
         Raises:
             EngineError: the engine died.
         """
-        if not self._news and self._running:
+        if wait and not self._news and self._running:
             self._step()
         news = [*self._news]
         self._news.clear()
@@ -91,7 +101,7 @@ class Flow(Generic[Ask, Answer, T]):
         """What came of a course that ended, handed out once.
 
         Raises:
-            Exception: the course raised it.
+            Exception: the course raised it, or one of its requests brought it about.
         """
         found = self._ended.pop(number)
         if isinstance(found, Exception):
@@ -101,10 +111,7 @@ class Flow(Generic[Ask, Answer, T]):
     def drop(self, number: int) -> None:
         """Break a course off, or forget what came of it."""
         if running := self._running.pop(number, None):
-            for asked in running.numbers:
-                if self._askers.pop(asked, None) is not None:
-                    self._feed.drop(asked)
-            running.course.close()
+            self._break_off(running)
         self._ended.pop(number, None)
         self._news.pop(number, None)
 
@@ -113,18 +120,24 @@ class Flow(Generic[Ask, Answer, T]):
 
         Raises:
             EngineError: the engine died.
-            Exception: a course raised it.
+            Exception: of a course, see `collect`.
         """
         numbers: list[int] = []
         try:
             numbers.extend(map(self.begin, courses))
             missing = set(numbers)
-            while missing := missing - self._ended.keys():
-                self._step()
+            while missing:
+                for number in missing & self._ended.keys():
+                    missing.discard(number)
+                    if isinstance(self._ended[number], Exception):
+                        self.collect(number)  # raises it; nobody waits for the others
+                if missing:
+                    self._step()
             return [self.collect(number) for number in numbers]
         finally:
-            for number in numbers:
-                self.drop(number)
+            with contextlib.suppress(EngineError):  # one that died has nothing under way
+                for number in numbers:
+                    self.drop(number)
 
     def _step(self) -> None:
         for asked, answer in self._feed.advance():
@@ -132,6 +145,9 @@ class Flow(Generic[Ask, Answer, T]):
             if number is None:  # of a course that was dropped
                 continue
             running = self._running[number]
+            if isinstance(answer, Exception):
+                self._end(number, answer)
+                continue
             running.answers[asked] = answer
             if len(running.answers) == len(running.numbers):
                 self._go_on(number, [running.answers[one] for one in running.numbers])
@@ -139,20 +155,28 @@ class Flow(Generic[Ask, Answer, T]):
     def _go_on(self, number: int, answers: list[Answer] | None) -> None:
         """Let a course ask what it asks next, or end."""
         running = self._running[number]
+        running.numbers, running.answers = [], {}
         try:
             asked = next(running.course) if answers is None else running.course.send(answers)
+            assert asked, "a course asks for something or ends"
+            for one in asked:
+                begun = self._feed.begin(one)
+                running.numbers.append(begun)
+                self._askers[begun] = number
         except StopIteration as end:
             self._end(number, end.value)
+        except EngineError:
+            raise
         except Exception as error:  # noqa: BLE001 - it is this course's, told by `collect`
             self._end(number, error)
-        else:
-            assert asked, "a course asks for something or ends"
-            running.numbers, running.answers = [], {}
-            for one in asked:
-                running.numbers.append(self._feed.begin(one))
-                self._askers[running.numbers[-1]] = number
 
     def _end(self, number: int, found: T | Exception) -> None:
-        del self._running[number]
+        self._break_off(self._running.pop(number))
         self._ended[number] = found
         self._news[number] = None
+
+    def _break_off(self, running: _Running[Ask, Answer, T]) -> None:
+        running.course.close()
+        for asked in running.numbers:
+            if self._askers.pop(asked, None) is not None:
+                self._feed.drop(asked)

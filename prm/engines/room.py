@@ -22,7 +22,7 @@ class RoomyLayer(DynamicLayer):
     """One layer's keys and values, `[rows, heads, columns in use, size]`.
 
     Args:
-        columns: room at first; what does not fit moves to twice as many.
+        columns: room at first; what does not fit moves to a quarter more.
     """
 
     def __init__(self, columns: int) -> None:
@@ -48,7 +48,7 @@ class RoomyLayer(DynamicLayer):
         held = self.get_seq_length()
         end = held + key_states.shape[2]
         if end > self._room:
-            self._room = max(end, 2 * self._room)
+            self._room = max(end, self._room * 5 // 4)
             before = self._whole
             self.lazy_initialization(key_states, value_states)
             for whole, old in zip(self._whole, before, strict=True):

@@ -34,6 +34,9 @@ _LOAD_ERRORS = (OSError, ValueError, TypeError, RuntimeError, KeyError, Safetens
 BATCH_TOKENS = 32_768
 """The most tokens of a batch, prompts and answers together: some GB of KV cache for 7B."""
 
+ROOM = 512
+"""Tokens of an answer that a cache has room for from the start; a longer one moves it."""
+
 
 class _Row:
     """One completion in the making."""
@@ -233,7 +236,7 @@ class TransformersEngine:
         if self._beginnings is None:
             return None
         width = max(len(row.prompt) for row in rows)
-        cache = roomy(width + max(row.limit for row in rows))
+        cache = roomy(width + min(ROOM, max(row.limit for row in rows)))
         if not read:
             return cache
         known = self._beginnings.read([(row.request.group, row.prompt[:-1]) for row in rows])

@@ -11,9 +11,10 @@ from prm.engines.vllm_core import VLLMCore  # before vLLM itself: it sets what v
 import vllm
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-from prm.engines.base import Completion, EngineConfig, Request, Token
+from prm.engines.base import TOO_LONG, Completion, EngineConfig, Request, Token
 from prm.engines.chat import ChatEncoder
 from prm.engines.flow import Flow, asking
+from prm.errors import EngineError
 
 
 class VLLMEngine:
@@ -75,9 +76,20 @@ class _Chats:
 
     def advance(self) -> list[tuple[int, list[Completion]]]:
         return [
-            (number, _completions(output, *self._asked.pop(number)))
+            (number, self._read(output, *self._asked.pop(number)))
             for number, output in self._core.advance()
         ]
+
+    def _read(self, output: vllm.RequestOutput | str, count: int, prompt: int) -> list[Completion]:
+        if output == TOO_LONG:
+            nothing = Completion(
+                text="", finish_reason=TOO_LONG, prompt_tokens=prompt, completion_tokens=0
+            )
+            return [nothing] * count
+        if isinstance(output, str):
+            # What a prompt may bring about is above; this is how it was asked.
+            raise EngineError(output)
+        return _completions(output)
 
     def drop(self, number: int, /) -> None:
         self._asked.pop(number, None)
@@ -100,12 +112,7 @@ def _params(request: Request) -> vllm.SamplingParams:
     )
 
 
-def _completions(output: vllm.RequestOutput | str, count: int, prompt: int) -> list[Completion]:
-    if isinstance(output, str):
-        nothing = Completion(
-            text="", finish_reason=output, prompt_tokens=prompt, completion_tokens=0
-        )
-        return [nothing] * count
+def _completions(output: vllm.RequestOutput) -> list[Completion]:
     return [
         Completion(
             text=one.text,

@@ -55,10 +55,12 @@ class VLLMCore(Generic[Params, Output]):
     """
 
     def __init__(self, name: str, options: Mapping[str, Any], **settings: Any) -> None:
-        defaults: dict[str, Any] = {}
+        # Without statistics a step that only reads a part of a prompt tells nothing, and what came
+        # meanwhile would wait for the prompt's end.
+        defaults: dict[str, Any] = {"disable_log_stats": False}
         if current_platform.is_cpu():
             os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-            defaults = {"enforce_eager": True, "enable_chunked_prefill": False}
+            defaults |= {"enforce_eager": True, "enable_chunked_prefill": False}
         try:
             self._engine = vllm.LLM(**(defaults | dict(options)), **settings).llm_engine
         except (OSError, ValueError, TypeError, RuntimeError, VLLMError) as error:
@@ -116,6 +118,7 @@ class VLLMCore(Generic[Params, Output]):
 
     def drop(self, number: int) -> None:
         """See `Feed.drop`."""
+        self._refused = [one for one in self._refused if one[0] != number]
         if number in self._under_way:
             self._under_way.discard(number)
             try:

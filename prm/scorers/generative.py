@@ -8,9 +8,11 @@ batch go on side by side, a round of all in one call.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from prm import engines
 from prm.engines import TOO_LONG, Completion, Engine, EngineConfig, Request
+from prm.engines.base import FlowingEngine
 from prm.engines.flow import Flow
 from prm.records import Failure, Solution, StepScores
 from prm.scorers.base import (
@@ -66,7 +68,9 @@ class GenerativeScorer:
         self._config = config.critique
         self._engine = engines.load(engine_config(config)) if engine is None else engine
         self.flow: Flow[Request, list[Completion], Scored] | None
-        self.flow = getattr(self._engine, "flow", None)
+        self.flow = (
+            cast(FlowingEngine, self._engine).flow if hasattr(self._engine, "flow") else None
+        )
         self.batching = _batching(config)
 
     def score_each(self, batch: Sequence[Solution]) -> list[StepScores | Failure]:

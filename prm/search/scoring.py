@@ -16,7 +16,7 @@ from prm.errors import RecordError
 from prm.records import Failure, Problem, Solution, StepScores
 from prm.render import Branch, Branched, Rendered
 from prm.scorers import ModelScorer
-from prm.scorers.base import Draft
+from prm.scorers.base import Draft, Scored, flowing
 from prm.search.budget import Budget, shared_out
 from prm.search.tree import Path, Scores
 
@@ -147,7 +147,7 @@ class Newest:
 class Rescoring:
     """Scores every path from its start, as far as the scorer itself remembers nothing.
 
-    What was computed is known of a batch alone; it is shared out by the paths' lengths.
+    Where what was computed is known of a batch alone, it is shared out by the paths' lengths.
 
     Args:
         scorer: any that runs a model.
@@ -159,15 +159,20 @@ class Rescoring:
     def score(self, paths: Sequence[Path]) -> list[tuple[Scores, Budget]]:
         """See `PathScorer.score`."""
         drafts = list(map(_draft, paths))
-        before = self._scorer.tokens
-        results = self._scorer.score_each(drafts)
         lengths = list(map(self._length, drafts))
-        shares = shared_out(self._scorer.tokens - before, lengths)
         rendered = hasattr(self._scorer, "format")
         return [
-            (_scores(item), Budget(read=share, whole=max(share, length if rendered else 0)))
-            for item, share, length in zip(results, shares, lengths, strict=True)
+            (_scores(item), Budget(read=read, whole=max(read, length if rendered else 0)))
+            for (item, read), length in zip(self._scored(drafts, lengths), lengths, strict=True)
         ]
+
+    def _scored(self, drafts: Sequence[Solution], lengths: Sequence[int]) -> list[Scored]:
+        if (scorer := flowing(self._scorer)) is not None:  # others may be under way
+            return scorer.flow.run(map(scorer.course, drafts))
+        before = self._scorer.tokens
+        results = self._scorer.score_each(drafts)
+        shares = shared_out(self._scorer.tokens - before, lengths)
+        return list(zip(results, shares, strict=True))
 
     def keep(self, prefixes: Iterable[tuple[Problem, tuple[str, ...]]]) -> None:
         """See `PathScorer.keep`: nothing is remembered here."""

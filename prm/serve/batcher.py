@@ -134,15 +134,16 @@ class Batcher:
     ) -> tuple[list[Outcome], int]:
         """Score solutions: one outcome each, in order.
 
-        Whoever stops waiting (is cancelled) takes those with him that have not been begun.
+        Whoever stops waiting (is cancelled) takes those with him that have not been begun, or that
+        an engine breaks off.
 
         Args:
             batch: at least one solution.
             request_id: under which the log tells of trouble.
 
         Returns:
-            the outcomes, and how many tokens the model read for them: of a batch that was shared,
-            their part by length.
+            the outcomes, and how many tokens the model read (and wrote) for them: of a batch that
+            was shared, their part by length.
 
         Raises:
             Refusal: no model is ready, too many wait, or the engine died.
@@ -223,6 +224,7 @@ class Batcher:
         self._waiting.batching = getattr(scorer, "batching", UNKNOWN)
         if (found := flowing(scorer)) is not None:
             self._stream = Stream(found, self._metrics)
+        self._read = _tokens(scorer)
         self._scorer = scorer
 
     def _work(self) -> None:
@@ -236,17 +238,20 @@ class Batcher:
         """Begin what was taken; where more may join it, do not wait for its end."""
         scorer, stream = self._scorer, self._stream
         assert scorer is not None
-        if entries and isinstance(entries[0].item, _Work):
-            self._do(scorer, entries[0].item, entries[0].request)
+        work = entries[0].item if entries else None
+        if isinstance(work, _Work):
+            self._do(scorer, work, entries.pop().request)
         elif stream is None:
             self._score(scorer, entries)
-        else:
-            for entry in entries:
-                stream.begin(entry)
-            ended = stream.advance()
-            self._count(scorer)
-            for entry, outcome, tokens in ended:
-                entry.request.add(entry.index, outcome, tokens)
+        if stream is None:
+            return
+        for entry in entries:
+            stream.begin(entry)
+        # What ended during the work is not to wait for more to end.
+        ended = stream.advance(wait=not isinstance(work, _Work))
+        self._count(scorer)
+        for entry, outcome, tokens in ended:
+            entry.request.add(entry.index, outcome, tokens)
 
     def _score(self, scorer: StepScorer, entries: list[_Entry]) -> None:
         began = time.monotonic()
@@ -276,7 +281,7 @@ class Batcher:
 
     def _count(self, scorer: StepScorer) -> int:
         """How many tokens the model has read since the last call, which are counted now."""
-        read = int(getattr(scorer, "tokens", 0))
+        read = _tokens(scorer)
         new, self._read = read - self._read, read
         self._metrics.tokens(new)
         return new
@@ -305,6 +310,7 @@ class Batcher:
             log_failure(log, "the scorer died", error)
         self.failure = error
         self.state = "dead"
+        self._stream = None
         self._fail(_dead)
         self.on_death()
 
@@ -318,6 +324,11 @@ class Batcher:
             assert isinstance(ticket, Ticket)
             ticket.wake(why())
         self.on_failing(why)
+
+
+def _tokens(scorer: StepScorer) -> int:
+    """How many tokens the model has read so far."""
+    return int(getattr(scorer, "tokens", 0))
 
 
 def tokens_of(*texts: str) -> int:

@@ -48,15 +48,18 @@ class Stream:
         self._under_way[number] = entry, time.monotonic()
         self.held += entry.cost
 
-    def advance(self) -> list[tuple[Entry[Any], Outcome, int]]:
-        """Wait a little; the solutions that are done, with the tokens read and written for them.
+    def advance(self, *, wait: bool = True) -> list[tuple[Entry[Any], Outcome, int]]:
+        """The solutions that are done, with the tokens read and written for them.
+
+        Args:
+            wait: a little, where none is yet.
 
         Raises:
             EngineError: the engine died.
         """
         done = []
-        for number in self._scorer.flow.advance():
-            together = len(self._under_way)
+        together = len(self._under_way)
+        for number in self._scorer.flow.advance(wait=wait):
             entry, began = self._leave(number)
             tokens = 0
             try:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import atexit
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import distributed
 
-from prm.errors import ConfigError, PRMError
+from prm.errors import ConfigError
 from prm.train import sequence
 from prm.train.config import Config
 from prm.train.memory import Layout, Offload, Sharding
@@ -70,19 +69,13 @@ def _zero_settings(settings: Any) -> dict[str, Any]:
     return found
 
 
-@contextmanager
-def leaving() -> Iterator[None]:
-    """See to it that this process leaves its group when it ends, where it ends as all others do.
+def leave_at_exit() -> None:
+    """Have this process leave its group when it ends, as all others are about to.
 
     Left to itself, a thread of the group may want the interpreter when that is half gone, and
-    abort a process that has done its work. After an error of one process alone nothing is done:
-    the others would be waited for, and the launcher ends them.
+    abort a process that has done its work. Not for one that ends alone: it could wait for the
+    others, while these wait for the launcher to see it end.
     """
-    try:
-        yield
-    except PRMError:
-        atexit.register(_leave)
-        raise
     atexit.register(_leave)
 
 

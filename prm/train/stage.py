@@ -30,7 +30,7 @@ from prm.train.checkpoint import last_checkpoint, save
 from prm.train.config import Config, check
 from prm.train.data import SolutionFile, StepDataset, separate_leaks, split
 from prm.train.forecast import forecast
-from prm.train.launch import leaving
+from prm.train.launch import leave_at_exit
 from prm.train.losses import StepLoss
 from prm.train.trainer import EpochCallback, PRMTrainer
 from prm.zoo.aurora import Declaration
@@ -62,7 +62,7 @@ def run(config: Config) -> Counts | None:
     arguments = training_arguments(config)  # joins the process group, before any model is made
     zero3.prepare(arguments)
     sequence.prepare(arguments)
-    with leaving(), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         main: _Main | None = None
         finished, refused = False, None
         if PartialState().is_main_process:
@@ -78,6 +78,7 @@ def run(config: Config) -> Counts | None:
         # Nobody goes on alone: a process left waiting for the main one would wait for ever.
         finished, refused = broadcast_object_list([finished, refused])
         if refused is not None:
+            leave_at_exit()
             raise refused
         if not finished:
             try:
@@ -87,6 +88,7 @@ def run(config: Config) -> Counts | None:
                 if main is not None and not (Path(config.out) / "trainer").exists():
                     _data(config).unlink(missing_ok=True)
                 raise
+        leave_at_exit()
         return main.folder.counts if main else None
 
 

@@ -16,15 +16,15 @@ import itertools
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from prm.engines import MOST_ALTERNATIVES, Completion, Message, Request, Token
+from prm.engines import MOST_ALTERNATIVES, Completion, Message, Request, Token, flow
 
 T = TypeVar("T")
 
-Course = Generator[list[Request], list[list[Completion]], T]
+Course = flow.Course[Request, list[Completion], T]
 """Yields requests, is sent a list of completions for each, returns what came of it."""
 
 Scores = tuple[float, ...]
