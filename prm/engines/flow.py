@@ -8,7 +8,7 @@ begins whenever there is room.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Generic, Protocol, TypeVar
@@ -18,6 +18,7 @@ from prm.errors import EngineError
 Ask = TypeVar("Ask")
 Ask_contra = TypeVar("Ask_contra", contravariant=True)
 Answer = TypeVar("Answer")
+Answer_co = TypeVar("Answer_co", covariant=True)
 T = TypeVar("T")
 
 Course = Generator[list[Ask], list[Answer], T]
@@ -30,14 +31,14 @@ def asking(ask: Ask) -> Course[Ask, Answer, Answer]:
     return answer
 
 
-class Feed(Protocol[Ask_contra, Answer]):
+class Feed(Protocol[Ask_contra, Answer_co]):
     """What answers requests in whatever order it gets done with them. For one thread."""
 
     def begin(self, ask: Ask_contra, /) -> int:
         """Hand in a request; returns its number."""
         ...
 
-    def advance(self) -> list[tuple[int, Answer | Exception]]:
+    def advance(self) -> Sequence[tuple[int, Answer_co | Exception]]:
         """Wait a little for answers; those that have come, with their requests' numbers.
 
         None may have come yet, and where nothing is under way none will. An exception is an answer
