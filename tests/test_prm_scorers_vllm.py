@@ -332,6 +332,33 @@ def test_an_engine_of_its_own_process_that_dies(checkpoint: Callable[[str], Path
         scorer.close()
 
 
+@pytest.mark.slow
+def test_solutions_join_those_under_way(checkpoint: Callable[[str], Path]) -> None:
+    pytest.importorskip("vllm")
+    folder = checkpoint("trl")
+    long, short = solution("long", published.STEPS * 12), LENGTHS[0]
+    # A long solution takes many steps of the engine, each of which lets others in.
+    options = {"enable_chunked_prefill": True, "max_num_batched_tokens": 32, "max_num_seqs": 8}
+    scorer: Any = load(ScorerConfig(str(folder), backend="vllm", options=options))
+    try:
+        expected = load(ScorerConfig(str(folder))).score_each([long, short])
+        flow = scorer.flow
+        first = flow.begin(scorer.course(long))
+        assert [flow.advance() for _ in range(3)] == [[], [], []]
+        gone = flow.begin(scorer.course(solution("gone", published.STEPS * 12)))
+        second = flow.begin(scorer.course(short))
+        flow.drop(gone)
+        told: list[int] = []
+        while len(told) < 2:
+            told += flow.advance()
+        found = dict(zip(told, map(flow.collect, told), strict=True))
+        assert difference([found[first][0], found[second][0]], expected) <= TOLERANCE
+        assert scorer.tokens == sum(tokens for _, tokens in found.values())
+        assert not scorer._core._engine.has_unfinished_requests()
+    finally:
+        scorer.close()
+
+
 # ── what is refused before an engine starts ──────────────────────────────────────────────────
 
 
