@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from critics import PROBLEM, STEPS
 
 from prm import engines
 from prm.engines import (
+    Completion,
     EndpointConfig,
     Engine,
     EngineConfig,
@@ -22,10 +24,14 @@ from prm.engines import (
 )
 from prm.engines.chat import ChatEncoder
 from prm.engines.fake import ScriptedEngine
+from prm.engines.flow import Flow
 from prm.errors import CheckpointError, ConfigError
 from prm.records import Failure, Solution, StepScores
 from prm.scorers import CritiqueConfig, ScorerConfig, identify, load, score
 from prm.scorers.generative import GenerativeScorer, engine_config
+from prm.serve.batcher import Batcher
+from prm.serve.metrics import Metrics
+from prm.serve.outcomes import Outcome
 from prm.zoo import catalog, genprm, rprm, thinkprm
 from prm.zoo.critique import Asking
 from prm.zoo.family import GenerativeFamily
@@ -96,6 +102,60 @@ def test_a_round_of_all_solutions_is_one_call(family: str, rounds: int, requests
     scorer.score_each([solution("a"), solution("b", "one"), solution("c", *STEPS, "x")])
     assert (engine.calls, len(engine.requests)) == (rounds, requests)
     assert {request.group for request in engine.requests} == {"a", "b", "c"}
+
+
+class Flowing(ScriptedEngine):
+    """As the test double, but for requests at any time; the last one is answered first."""
+
+    def __init__(self, says: Callable[[Request], str]) -> None:
+        super().__init__(says)
+        self.most = 0
+        self.flow: Flow[Request, list[Completion], Any] = Flow(self)
+        self._under_way: dict[int, Request] = {}
+
+    def begin(self, request: Request, /) -> int:
+        number = len(self.requests)
+        self.requests.append(request)
+        self._under_way[number] = request
+        self.most = max(self.most, len(self._under_way))
+        return number
+
+    def advance(self) -> list[tuple[int, list[Completion]]]:
+        if not self._under_way:
+            return []
+        number, request = self._under_way.popitem()
+        return [(number, [self._answer(request) for _ in range(request.n)])]
+
+    def drop(self, number: int, /) -> None:
+        del self._under_way[number]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_engine_that_flows_gives_the_same_scores(family: str) -> None:
+    batch = [solution("a"), solution("b", "broken"), solution("c", *STEPS, "x", "y")]
+
+    def says(request: Request) -> str:
+        broken = any("broken" in turn.content for turn in request.messages)
+        return "nothing" if broken else reply(family)(request)
+
+    in_rounds, engine = scripted(family, says, samples=2, temperature=0.5)
+    flowing = Flowing(says)
+    config = ScorerConfig(f"some/{family}", critique=CritiqueConfig(samples=2, temperature=0.5))
+    scorer = GenerativeScorer(config, FAMILIES[family], flowing)
+    assert scorer.score_each(batch) == in_rounds.score_each(batch)
+    assert scorer.tokens == in_rounds.tokens > 0
+    assert flowing.calls == 0
+    assert flowing.most >= 3  # side by side
+    assert sorted(map(repr, flowing.requests)) == sorted(map(repr, engine.requests))
+    # Behind the server each is answered by itself, with its own tokens.
+    batcher = Batcher(scorer, max_waiting=9, metrics=Metrics())
+
+    async def served() -> list[tuple[list[Outcome], int]]:
+        return await asyncio.gather(*(batcher.score([one]) for one in batch))
+
+    before, answers = scorer.tokens, asyncio.run(served())
+    assert sum(tokens for _, tokens in answers) == scorer.tokens - before == before
+    assert [own[0].scores is None for own, _ in answers] == [False, True, False]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
