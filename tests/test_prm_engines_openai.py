@@ -407,7 +407,7 @@ def test_one_engine_answers_again_and_again(server: Server) -> None:
 
 
 def test_a_request_sets_out_while_others_are_under_way(server: Server) -> None:
-    server.plan = lambda number, body: Fault(delay=0.4 if number == 0 else 0.0)
+    server.plan = lambda number, body: Fault(delay=1.5 if number == 0 else 0.0)
     flowing: Any = engine(server)
     first = flowing.flow.begin(asking(ask("slow", n=2, temperature=1.0)))
     assert flowing.flow.advance() == []
