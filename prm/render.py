@@ -139,8 +139,8 @@ class Renderer:
             ends.append(len(ids) - 1)
         if len(ids) > self.settings.max_length:
             raise RecordError(
-                f"{len(ids)} tokens, more than max_length {self.settings.max_length}, which "
-                "training sets; train with a larger one, or drop the solution",
+                f"{len(ids)} tokens, more than max_length {self.settings.max_length}, as "
+                "set in training; shorten or drop the solution, or train with a larger one",
                 field="steps",
             )
         return Rendered(ids, ends)

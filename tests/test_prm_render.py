@@ -134,7 +134,7 @@ def test_what_is_too_long_is_refused_and_never_cut() -> None:
     assert renderer(max_length=length).render("p", ["step"] * 5) == whole
     with pytest.raises(RecordError) as caught:
         renderer(max_length=length - 1).render("p", ["step"] * 5)
-    told = f"{length} tokens, more than max_length {length - 1}, which training sets; train"
+    told = f"{length} tokens, more than max_length {length - 1}, as set in training;"
     assert told in str(caught.value)
     assert caught.value.field == "steps"
 

@@ -133,7 +133,10 @@ def test_the_command_guards_its_numbers_and_writes_them_first(
     assert "0.800 [0.780, 0.820]" in shown
     (tmp_path / "out/results.json").rename("kept.json")
     assert main([*command, "recorded=kept.json"]) == 0
-    assert "recorded:" not in capsys.readouterr().out
+    fine = "recorded: no headline number fell below its interval in kept.json"
+    assert capsys.readouterr().out.count("recorded:") == 1
+    assert main([*command, "recorded=kept.json"]) == 0
+    assert fine in capsys.readouterr().out
 
     toy.value = 0.5  # type: ignore[attr-defined]
     (tmp_path / "out/report.html").unlink()
@@ -233,7 +236,7 @@ def test_runs_that_cannot_be_compared_are_refused(
     runs = [str(tmp_path / "A"), str(tmp_path / "B")]
     with pytest.raises(ConfigError, match=message):
         agreement.run(agreement.Config(runs=runs, out=str(tmp_path / "out")))
-    with pytest.raises(ConfigError, match="two folders of prm reproduce; got 1"):
+    with pytest.raises(ConfigError, match="two folders of prm reproduce, got 1"):
         agreement.run(agreement.Config(runs=runs[:1]))
 
 

@@ -138,6 +138,28 @@ def test_aggregation(method: str, reward: float) -> None:
     assert results[0]["reward"] == reward
 
 
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/get_reward?agregation=last", "unknown query parameter; known: aggregation, unscorable"),
+        ("/v1/prm/score?aggregation=last", "unknown query parameter; it takes none"),
+    ],
+)
+def test_a_query_parameter_that_would_do_nothing_is_refused(path: str, message: str) -> None:
+    rewards = {"query": ["q a"], "prompts": ["q "], "labels": ["1"]}
+    body = rewards if "reward" in path else {"items": [item("ab")]}
+    answer = client().post(path, json=body)
+    assert answer.status_code == 422
+    name = path.partition("?")[2].partition("=")[0]
+    assert answer.json()["error"] == {
+        "message": message,
+        "where": f"query parameter {name}",
+        "type": "invalid_request",
+    }
+    assert client().post(path.partition("?")[0], json=body).status_code == 200
+    assert client().get("/health?of=a-proxy").status_code == 200
+
+
 def test_reference_reaches_the_scorer_as_answer_and_as_solution() -> None:
     seen: list[Solution] = []
 

@@ -257,7 +257,9 @@ def test_what_is_no_request_gets_an_answer(
 def test_the_log_is_json_and_tells_no_text(server: Server) -> None:
     secret = {"question": "a private matter?", "steps": ["so private", "that it hurts"]}
     headers = {**HEADERS, "X-Request-ID": "find-me"}
-    url = f"{server.url}/v1/prm/score?private=1"
+    url = f"{server.url}/v1/prm/score"
+    refused = httpx.post(f"{url}?private=1", json={"items": [secret]}, headers=HEADERS, timeout=60)
+    assert refused.status_code == 422
     assert httpx.post(url, json={"items": [secret]}, headers=headers, timeout=60).is_success
     line = server.line("find-me")
     assert (line["route"], line["status"]) == ("/v1/prm/score", 200)

@@ -38,7 +38,8 @@ def run(config: Config) -> None:
     """Write the comparison; an earlier one in the same folder is replaced."""
     if len(config.runs) != 2:
         raise ConfigError(
-            f"report reproduce needs `runs`, two folders of prm reproduce; got {len(config.runs)}"
+            f"report reproduce needs two folders of prm reproduce, got {len(config.runs)}; such as "
+            "prm report reproduce runs/reproduce runs/second"
         )
     one, other = (read(Path(folder) / "results.json") for folder in config.runs)
     if (one.world, one.size) != (other.world, other.size):

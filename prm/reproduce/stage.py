@@ -66,6 +66,9 @@ def run(config: Config) -> Counts:
         for line in findings.told:
             print(f"recorded: {line}", flush=True)
         guard.check(findings, config.recorded)
+        print(
+            f"recorded: no headline number fell below its interval in {config.recorded}", flush=True
+        )
     return Counts(read=len(lab.cells), written=len(lab.cells))
 
 
@@ -116,5 +119,7 @@ def told(figures: tuple[Figure, ...]) -> str:
         lines += ["", f"{one.title} ({one.solutions:,} solutions)", f"  {one.headline}"]
         for row in one.rows:
             value = tables.estimated(row.value)
-            lines.append(f"  {row.name:<44} {row.metric:<38} {value.text} {value.small}".rstrip())
+            at = "" if row.x is None else f"at {row.x:g}"
+            name = ", ".join(part for part in (row.name, row.group, at) if part)
+            lines.append(f"  {name:<44} {row.metric:<38} {value.text} {value.small}".rstrip())
     return "\n".join(lines)

@@ -21,7 +21,7 @@ and is scored in the one thread that may touch the model. Every refusal has the 
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, FastAPI, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
@@ -62,8 +62,24 @@ def make_app(desk: Desk, key: str | None = None) -> FastAPI:
     app.include_router(playground.router(desk, keyed=key is not None))
     app.include_router(_metrics(desk), dependencies=documented)
     for make in ROUTERS:
-        app.include_router(make(desk), dependencies=documented)
+        app.include_router(make(desk), dependencies=[*documented, Depends(_no_other_parameters)])
     return app
+
+
+def _no_other_parameters(request: Request) -> None:
+    """Refuse what a query string holds and its route does not take: it would do nothing.
+
+    Raises:
+        Refusal: with the parameter's name.
+    """
+    if request.method != "POST":
+        return
+    known = {field.alias for field in request.scope["route"].dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            takes = f"; known: {', '.join(sorted(known))}" if known else "; it takes none"
+            where = f"query parameter {name[:64]}"
+            raise Refusal(422, f"unknown query parameter{takes}", where, "invalid_request")
 
 
 def _probes(desk: Desk) -> APIRouter:

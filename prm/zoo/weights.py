@@ -57,8 +57,9 @@ def _fetch(model: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=NEEDED))
     except (OSError, ValueError) as error:  # the Hub's own errors are both
+        reason = str(error).strip().splitlines()[0]
         raise CheckpointError(
-            f"{model}: the Hub does not give it ({str(error).strip().splitlines()[0]})"
+            f"{model}: no such folder here, and the Hub does not give it ({reason})"
         ) from None
 
 
