@@ -242,9 +242,9 @@ def test_a_policy_that_hangs_is_a_504_and_its_connections_end() -> None:
 
     async def test(url: str) -> None:
         began = time.monotonic()
-        with pytest.raises(Refusal, match=r"not answered within 1 s") as caught:
-            await policy(url, timeout=1).generate([ask(n=3)])
-        assert time.monotonic() - began < 2.5  # attempts included
+        with pytest.raises(Refusal, match=r"not answered within 4 s") as caught:
+            await policy(url, timeout=4).generate([ask(n=3)])
+        assert time.monotonic() - began < 11  # attempts included
         assert (caught.value.status, caught.value.problem.where) == (504, "policy")
         assert silent.came > 0
         await silent.all_ended()
