@@ -190,7 +190,7 @@ def packs(model: Any, longest: int) -> bool:
         return False
     try:
         use_packed_attention(model, longest, half=False)
-    except (ConfigError, TypeError, ValueError):  # the latter of models that take no places
+    except (ConfigError, TypeError, ValueError):  # it takes no `position_ids`, or no attention
         return False
     finally:
         model.set_attn_implementation(before)

@@ -258,11 +258,10 @@ def test_shares_of_a_batch_add_up_to_its_tokens() -> None:
     assert play(scenario) == scorer.tokens == 77
 
 
-def test_a_solution_that_raises_harms_no_other(caplog: pytest.LogCaptureFixture) -> None:
-    scorer = Scorer()
-    batcher = make(scorer)
+def require_failures_alone(batcher: Batcher, caplog: pytest.LogCaptureFixture) -> int:
+    """Score good and bad solutions together; the tokens that were counted."""
     batch = [solution("q", text) for text in ("a", "RAISE", "bb", "LONG", "ccc")]
-    outcomes, _ = play(lambda: batcher.score(batch, "r-1"))
+    outcomes, tokens = play(lambda: batcher.score(batch, "r-1"))
     assert outcomes == [
         Outcome(scores=(1.0,)),
         Outcome(error="the server failed; its log tells of r-1", broken=True),
@@ -273,6 +272,11 @@ def test_a_solution_that_raises_harms_no_other(caplog: pytest.LogCaptureFixture)
     assert batcher.state == "ready"
     assert "RuntimeError" in caplog.text
     assert "RAISE" not in caplog.text
+    return int(tokens)
+
+
+def test_a_solution_that_raises_harms_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    require_failures_alone(make(Scorer()), caplog)
 
 
 def test_who_leaves_takes_what_waits_with_him() -> None:

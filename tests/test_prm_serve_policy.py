@@ -244,7 +244,7 @@ def test_a_policy_that_hangs_is_a_504_and_its_connections_end() -> None:
         began = time.monotonic()
         with pytest.raises(Refusal, match=r"not answered within 4 s") as caught:
             await policy(url, timeout=4).generate([ask(n=3)])
-        assert time.monotonic() - began < 11  # attempts included
+        assert time.monotonic() - began < 10  # attempts included
         assert (caught.value.status, caught.value.problem.where) == (504, "policy")
         assert silent.came > 0
         await silent.all_ended()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from test_prm_serve_batcher import make, play, solution
+from test_prm_serve_batcher import make, play, require_failures_alone, solution
 
 from prm.engines.flow import Course, Flow
 from prm.errors import EngineError
@@ -152,19 +152,7 @@ def test_what_fails_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
     scorer = Flowing()
     batcher = make(scorer)  # type: ignore[arg-type]
     scorer.feed.let(*"qqqq")
-    batch = [solution("q", text) for text in ("a", "RAISE", "bb", "LONG", "ccc")]
-    outcomes, tokens = play(lambda: batcher.score(batch, "r-1"))
-    assert outcomes == [
-        Outcome(scores=(1.0,)),
-        Outcome(error="the server failed; its log tells of r-1", broken=True),
-        Outcome(scores=(2.0,)),
-        Outcome(error="too many tokens"),
-        Outcome(scores=(3.0,)),
-    ]
-    assert tokens == 21
-    assert batcher.state == "ready"
-    assert "RuntimeError" in caplog.text
-    assert "RAISE" not in caplog.text
+    assert require_failures_alone(batcher, caplog) == 21
 
 
 def test_who_leaves_takes_what_is_under_way_with_him() -> None:

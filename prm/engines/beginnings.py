@@ -18,12 +18,10 @@ from typing import Any, TypeVar
 import torch
 
 from prm.attention import keeps_plain_cache, moving_rotary, packed, packs
+from prm.engines.base import CPU_TOKENS
 from prm.engines.room import Layers, filled, roomy, rows_of
 
 T = TypeVar("T")
-
-PACKED_TOKENS = 2048
-"""Tokens of a packed row on a CPU, whose caches hold the activations of no more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +78,10 @@ class Beginnings:
                 todo.append(known)
         # Those with as much to read together.
         todo.sort(key=lambda one: (one.found - len(one.ids), -len(one.ids)))
-        alone = [one for one in todo if self.packs and not one.found]
-        for row in batches(alone, lambda one: len(one.ids), PACKED_TOKENS):
+        fresh = [one for one in todo if self.packs and not one.found]
+        for row in batches(fresh, lambda one: len(one.ids), CPU_TOKENS):
             read |= {_key(one): one for one in self._run_packed(row)}
-        rest = [one for one in todo if not (self.packs and not one.found)]
+        rest = [one for one in todo if one.found or not self.packs]
         for batch in batches(rest, lambda one: len(one.ids), self._most):
             read |= {_key(one): one for one in self._run(batch)}
         return [read[one] for one in asked]

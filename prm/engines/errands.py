@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from itertools import count
 from queue import Empty, SimpleQueue
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from prm.errors import EngineError
 
@@ -28,7 +28,9 @@ class Errands(Generic[Ask, Answer]):
     """
 
     def __init__(
-        self, run: Callable[[Ask], Awaitable[Answer]], close: Callable[[], Awaitable[None]]
+        self,
+        run: Callable[[Ask], Coroutine[Any, Any, Answer]],
+        close: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         self._run = run
         self._close = close
@@ -40,7 +42,7 @@ class Errands(Generic[Ask, Answer]):
     def begin(self, ask: Ask, /) -> int:
         """See `Feed.begin`."""
         number = next(self._numbers)
-        errand = asyncio.run_coroutine_threadsafe(self._answer(ask), self._started())
+        errand = asyncio.run_coroutine_threadsafe(self._run(ask), self._started())
         self._under_way[number] = errand
         errand.add_done_callback(lambda _: self._back.put(number))
         return number
@@ -86,9 +88,6 @@ class Errands(Generic[Ask, Answer]):
                 loop.call_soon_threadsafe(loop.stop)
                 thread.join()
                 loop.close()
-
-    async def _answer(self, ask: Ask) -> Answer:
-        return await self._run(ask)
 
     async def _end(self) -> None:
         # What was broken off gives back its connections first.

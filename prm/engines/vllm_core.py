@@ -143,9 +143,8 @@ class VLLMCore(Generic[Params, Output]):
 
         def wait() -> None:
             connection.wait(sentinels)
-            resources.engine_dead = (
-                True  # before the call that waits ends: the next shall not begin
-            )
+            # Before the call that waits ends: the next shall not begin.
+            resources.engine_dead = True
             answers.put(EngineDeadError())
 
         threading.Thread(target=wait, name="vllm-watch", daemon=True).start()

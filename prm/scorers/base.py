@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, cast, get_args
 
 from prm.config import MAY_CHANGE
 from prm.engines import EngineConfig
+from prm.engines.base import CPU_TOKENS
 from prm.engines.flow import Course, Flow
 from prm.errors import ConfigError, RecordError
 from prm.records import Failure, Solution, StepScores, steps_digest
@@ -21,10 +22,6 @@ ReferenceChoice = Literal["declared", "worked", "answer", "none"]
 
 
 GPU_TOKENS = 16384
-
-CPU_TOKENS = 2048
-"""Activations of more leave the caches: of 16,384 tokens at a time, models of 20 million weights
-read 13 to 32 % fewer a second than of 4,096, and of 1,024 about as many."""
 
 SELF_BATCHING = 8
 """How many forwards' worth of tokens an engine is handed at a time that batches by itself: enough

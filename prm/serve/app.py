@@ -67,7 +67,9 @@ def make_app(desk: Desk, key: str | None = None) -> FastAPI:
 
 
 def _no_other_parameters(request: Request) -> None:
-    """Refuse what a query string holds and its route does not take: it would do nothing.
+    """Refuse what a `POST`'s query string holds and its route does not take: it would do nothing.
+
+    A `GET` does the same with it or without, and probes and caches add some of their own.
 
     Raises:
         Refusal: with the parameter's name.

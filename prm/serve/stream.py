@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from prm.errors import EngineError
 from prm.scorers.base import FlowingScorer
 from prm.serve.metrics import Metrics
 from prm.serve.outcomes import Outcome, broken, outcome_of
@@ -65,8 +64,6 @@ class Stream:
             try:
                 result, tokens = self._scorer.flow.collect(number)
                 outcome = outcome_of(entry.item, result)
-            except EngineError:
-                raise
             except Exception as error:  # noqa: BLE001 - it harms no other solution
                 outcome = broken(error, entry.request.request_id)
             self._metrics.batch(together, time.monotonic() - began)
